@@ -1,0 +1,1 @@
+"""Benchmarks against peers, their append-only record and the report made from it."""

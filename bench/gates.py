@@ -1,0 +1,50 @@
+"""What the benchmarks must reach: the one table of gates that the report is checked against.
+
+A gate is a floor that was chosen before anything was measured. Results that miss one are reported as missed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+OURS = "equikernels"
+
+
+@dataclasses.dataclass(frozen=True)
+class RatioGate:
+    """Peer's median time over ours must reach ``mean`` as a geometric mean and ``lowest`` at every size.
+
+    ``size`` restricts the gate to one size; ``lowest=None`` asks for the mean only.
+    """
+
+    operation: str
+    mode: str
+    peer: str
+    mean: float
+    lowest: float | None = None
+    size: str | None = None
+    device_type: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeGate:
+    """Our own median time at one size must not exceed ``milliseconds``."""
+
+    operation: str
+    mode: str
+    size: str
+    milliseconds: float
+    device_type: str = "cpu"
+
+
+Gate = RatioGate | TimeGate
+
+GATES: tuple[Gate, ...] = (
+    RatioGate("rotate", "forward", peer="affine_grid + grid_sample", mean=2.5, lowest=2.0),
+    RatioGate("rotate", "forward+backward", peer="affine_grid + grid_sample", mean=3.0, lowest=2.0),
+    RatioGate("rot90", "forward", peer="loop", mean=8.0, size="64x64x7x7"),
+    RatioGate("partition_rotate", "forward+backward", peer="eager", mean=3.0),
+    TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
+    TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
+    TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),
+)

@@ -1,0 +1,97 @@
+"""The command line: ``equikernels doctor`` and ``equikernels demo``.
+
+Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from equikernels import __version__
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the words after ``equikernels``; the process's own when ``None``.
+
+    >>> main([])
+    2
+    """
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_usage(sys.stderr)
+            return 2
+        code: int = options.run(options)
+        return code
+    except UserError as error:
+        print(f"equikernels: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("equikernels: interrupted", file=sys.stderr)
+        return 130
+
+
+class UserError(Exception):
+    """A mistake the user can mend, told in one line; everything else keeps its traceback."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="equikernels", description="Equivariant and softly equivariant deep learning."
+    )
+    parser.add_argument("--version", action="version", version=f"equikernels {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="print versions, devices and which kernels run here")
+    doctor.set_defaults(run=_doctor)
+
+    demo = commands.add_parser("demo", help="run the demonstration and write its figures")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default: %(default)s"
+    )
+    demo.add_argument("--budget", default=None, metavar="TIME", help="how much time to spend, e.g. 5m")
+    demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from equikernels.cli.doctor import report
+
+    print(report())
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    out: Path = options.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"argument --out: expected a folder, but {out} is a file", exit_code=2)
+    _require_extra_models()
+    from equikernels.cli.demo import run
+
+    return run(out=out, budget=options.budget, seed=options.seed)
+
+
+def _require_extra_models() -> None:
+    # Asked beforehand instead of catching ImportError, which would also swallow a broken import of our own.
+    from equikernels.cli.extras import missing_from_extra
+
+    missing = missing_from_extra("models")
+    if missing:
+        raise UserError(
+            f"this command needs the extra `models`, of which {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'equikernels[models]'"
+        )

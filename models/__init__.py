@@ -1,0 +1,1 @@
+"""Complete models: networks, training recipes, evaluation and figures. Imported as ``equikernels.models``."""

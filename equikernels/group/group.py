@@ -1,0 +1,137 @@
+"""The interface that every group implements: elements, laws, irreducible representations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from equikernels.group.representation import Representation
+
+Label = Any
+"""What names an irreducible representation: an integer for SO(2) and C_n."""
+
+
+class Group(ABC):
+    """A compact group given by Lie generators and discrete generators.
+
+    Elements are tensors (or Python numbers), batched over leading dimensions; each group says
+    in its own docstring how one element is written. Groups are immutable and hashable: two
+    groups are equal exactly when they have the same elements in the same convention.
+
+    Attributes:
+        lie_dim: dimension of the Lie algebra (0 for a finite group).
+        order: number of elements, None for an infinite group.
+    """
+
+    lie_dim: int
+    order: int | None
+
+    # -- elements ------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def identity(self) -> Tensor:
+        """The neutral element."""
+
+    @abstractmethod
+    def check(self, g: Any) -> Tensor:
+        """`g` as a tensor of elements; raises TypeError or ValueError where it is none."""
+
+    @abstractmethod
+    def compose(self, g: Any, h: Any) -> Tensor:
+        """The product g h, so that rho(compose(g, h)) = rho(g) rho(h)."""
+
+    @abstractmethod
+    def inverse(self, g: Any) -> Tensor:
+        """The inverse element."""
+
+    @abstractmethod
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """`n` independent elements from the Haar measure (uniform on a finite group)."""
+
+    @abstractmethod
+    def elements(self) -> Tensor:
+        """All elements of a finite group; raises ValueError for an infinite one."""
+
+    @abstractmethod
+    def exp(self, a: Any) -> Tensor:
+        """The element exp(sum_k a_k X_k) of algebra coordinates (..., lie_dim)."""
+
+    @abstractmethod
+    def log(self, g: Any) -> Tensor:
+        """Algebra coordinates (..., lie_dim) of a shortest logarithm."""
+
+    @abstractmethod
+    def word_length(self, g: Any) -> Tensor:
+        """|g|_S: how many letters, s or the inverse of s for a generator s, a shortest word needs."""
+
+    @abstractmethod
+    def length(self, g: Any) -> Tensor:
+        """What a bound multiplies: the norm |a| of a shortest logarithm, or the word length."""
+
+    @property
+    @abstractmethod
+    def diameter(self) -> float:
+        """The largest `length` of an element."""
+
+    @property
+    @abstractmethod
+    def discrete_elements(self) -> tuple[Any, ...]:
+        """The discrete generators as elements (empty for a connected Lie group)."""
+
+    # -- irreducible representations -----------------------------------------------------------
+
+    @abstractmethod
+    def check_label(self, label: Label) -> Label:
+        """The label in its normal form; raises ValueError for a label that names no irrep."""
+
+    @abstractmethod
+    def irrep_dim(self, label: Label) -> int:
+        """Real dimension of an irrep."""
+
+    @abstractmethod
+    def irrep_matrix(self, label: Label, g: Tensor, dtype: torch.dtype) -> Tensor:
+        """Matrices (..., d, d) of an irrep at checked elements, on the elements' device."""
+
+    @abstractmethod
+    def irrep_generators(self, label: Label) -> np.ndarray:
+        """Lie generators (lie_dim, d, d) of an irrep, float64, skew-symmetric."""
+
+    @abstractmethod
+    def restrict_irrep(self, label: Label, subgroup: Group) -> tuple[tuple[Label, ...], np.ndarray]:
+        """Labels of the subgroup's irreps inside an irrep, and the orthogonal matrix Q (d, d)
+        with rho(h) = Q (direct sum of the labels)(h) Q^T; raises ValueError where `subgroup`
+        is not a subgroup in the standard embedding."""
+
+    @abstractmethod
+    def irreps(self) -> tuple[Representation, ...]:
+        """The irreps of a finite group; an infinite one takes `max_label`, the highest frequency wanted."""
+
+    @abstractmethod
+    def defining(self) -> Representation:
+        """The representation by which the group is usually given."""
+
+    @abstractmethod
+    def regular(self) -> Representation:
+        """The regular representation; an infinite group takes `max_label` and gives the part up to it."""
+
+    def irrep(self, label: Label) -> Representation:
+        """One irreducible representation by its label."""
+        from equikernels.group.representation import Representation
+
+        return Representation(self, [(label, 1)])
+
+    @abstractmethod
+    def trivial(self) -> Representation:
+        """The one-dimensional representation rho(g) = 1."""

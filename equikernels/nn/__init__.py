@@ -1,0 +1,5 @@
+"""Layers that respect a symmetry, softly or strictly."""
+
+from equikernels.nn.soft_linear import SoftLinear
+
+__all__ = ["SoftLinear"]

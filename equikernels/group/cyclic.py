@@ -58,7 +58,7 @@ class CyclicGroup(Group):
         return f"C_{self.n}"
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return self.n
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,11 +25,14 @@ class Group(ABC):
 
     Attributes:
         lie_dim: dimension of the Lie algebra (0 for a finite group).
-        order: number of elements, None for an infinite group.
     """
 
-    lie_dim: int
-    order: int | None
+    lie_dim: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def order(self) -> int | None:
+        """Number of elements, None for an infinite group."""
 
     # -- elements ------------------------------------------------------------------------------
 
@@ -107,6 +110,14 @@ class Group(ABC):
     @abstractmethod
     def irrep_generators(self, label: Label) -> np.ndarray:
         """Lie generators (lie_dim, d, d) of an irrep, float64, skew-symmetric."""
+
+    def irrep_constraints(self, label: Label) -> np.ndarray:
+        """Constraint operators (k, d, d) of an irrep, float64: Lie generators, then forward differences."""
+        operators = list(self.irrep_generators(label))
+        for element in self.discrete_elements:
+            rho = self.irrep_matrix(label, self.check(element), torch.float64).numpy()
+            operators.append(rho - np.eye(len(rho)))
+        return np.stack(operators)
 
     @abstractmethod
     def restrict_irrep(self, label: Label, subgroup: Group) -> tuple[tuple[Label, ...], np.ndarray]:

@@ -31,6 +31,8 @@ class PermutationRepresentation(Representation):
     ((0, 2), (1, 1))
     """
 
+    _powers: np.ndarray
+
     def __init__(self, group: CyclicGroup, source: np.ndarray, name: str | None = None) -> None:
         source = np.ascontiguousarray(source)
         if source.ndim != 1 or source.dtype.kind not in "iu":
@@ -50,7 +52,7 @@ class PermutationRepresentation(Representation):
     @property
     def sources(self) -> np.ndarray:
         """Index maps (n, dim) of every element: (rho(s^j) x)[i] = x[sources[j, i]]."""
-        return self._powers  # type: ignore[no-any-return]
+        return self._powers
 
     def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
         source = torch.as_tensor(self._powers.copy(), device=g.device)[g]

@@ -46,6 +46,12 @@ class Representation:
     (2 [1] + [0] of SO(2), 5)
     """
 
+    _group: Group
+    _dim: int
+    _name: str | None
+    _irreps: tuple[tuple[Label, int], ...]
+    _given_basis: np.ndarray | None
+
     def __init__(
         self,
         group: Group,
@@ -56,8 +62,11 @@ class Representation:
         merged: list[tuple[Label, int]] = []
         for label, multiplicity in irreps:
             label = group.check_label(label)
-            if isinstance(multiplicity, bool) or not isinstance(multiplicity, (int, np.integer)) or multiplicity < 0:
-                raise ValueError(f"multiplicity of irrep {label} must be an integer >= 0, got {multiplicity!r}")
+            whole = isinstance(multiplicity, (int, np.integer)) and not isinstance(multiplicity, bool)
+            if not whole or multiplicity < 0:
+                raise ValueError(
+                    f"multiplicity of irrep {label} must be an integer >= 0, got {multiplicity!r}"
+                )
             if multiplicity == 0:
                 continue
             if merged and merged[-1][0] == label:
@@ -74,7 +83,7 @@ class Representation:
             if not defect <= ORTHOGONALITY_TOLERANCE:
                 raise ValueError(f"change_of_basis must be orthogonal, but |Q^T Q - I| is {defect:.1e}")
         self._init(group, dim, name)
-        self._set(_irreps=tuple(merged), _basis=basis)
+        self._set(_irreps=tuple(merged), _given_basis=basis)
 
     def _init(self, group: Group, dim: int, name: str | None) -> None:
         self._set(_group=group, _dim=dim, _name=name)
@@ -108,22 +117,27 @@ class Representation:
     @property
     def group(self) -> Group:
         """The group represented."""
-        return self._group  # type: ignore[no-any-return]
+        return self._group
 
     @property
     def dim(self) -> int:
         """Dimension of the space acted on."""
-        return self._dim  # type: ignore[no-any-return]
+        return self._dim
 
     @property
     def irreps(self) -> tuple[tuple[Label, int], ...]:
         """Pairs (label, multiplicity) in the order of the columns of `change_of_basis`."""
-        return self._irreps  # type: ignore[no-any-return]
+        return self._irreps
 
     @property
     def change_of_basis(self) -> np.ndarray:
         """The orthogonal matrix Q (dim, dim), float64: rho(g) = Q (direct sum of irreps)(g) Q^T."""
         return frozen(np.eye(self.dim)) if self._basis is None else self._basis
+
+    @property
+    def _basis(self) -> np.ndarray | None:
+        """Q, or None where it is the identity."""
+        return self._given_basis
 
     @property
     def is_orthogonal(self) -> bool:
@@ -279,7 +293,7 @@ class Representation:
             raise ValueError(f"the number of copies must be >= 0, got {copies}")
         basis = None
         if self._basis is not None:
-            basis = np.kron(np.eye(int(copies)), self._basis)
+            basis = block_diag(*[self._basis] * int(copies))
         # With a change of basis the copies stand one after the other, as the direct sum says;
         # copies of a single irrep need no reordering because equal irreps are side by side.
         return Representation(self.group, self.irreps * int(copies), basis)

@@ -41,10 +41,13 @@ class SO2(Group):
     """
 
     lie_dim: ClassVar[int] = 1
-    order: ClassVar[None] = None
 
     def __repr__(self) -> str:
         return "SO(2)"
+
+    @property
+    def order(self) -> None:
+        return None
 
     @property
     def identity(self) -> Tensor:

@@ -61,7 +61,9 @@ class SoftLinear(nn.Module):
         self.bias_projector = InvariantProjector(rep_out, cutoff) if bias else None
         self.in_features = channels_in * rep_in.dim
         self.out_features = channels_out * rep_out.dim
-        self.weight = nn.Parameter(torch.empty(self.out_features, self.in_features, device=device, dtype=dtype))
+        self.weight = nn.Parameter(
+            torch.empty(self.out_features, self.in_features, device=device, dtype=dtype)
+        )
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self._projected_weight = ProjectedWeight()
         self._projected_bias = ProjectedWeight()

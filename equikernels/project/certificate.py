@@ -130,7 +130,7 @@ class Certificate:
     def _at(self, t: np.ndarray, kind: str, norm: str, *, monotone: bool) -> np.ndarray:
         if kind == "prior":
             if self._phases is None:
-                return np.minimum(self._times(self._prior_slope, t), 2 * self._prior_norm)
+                return np.asarray(np.minimum(self._times(self._prior_slope, t), 2 * self._prior_norm))
             chords = _chord(self._phases, t, monotone=monotone) * self._kept
             return np.asarray(self._prior_norm * chords.max(axis=-1, initial=0.0))
         if self._phases is None:
@@ -141,7 +141,7 @@ class Certificate:
         if norm == "frobenius":
             return np.asarray(frobenius)
         operator = np.minimum(self._times(self._operator_slope, t), 2 * self._operator_norm)
-        return np.minimum(frobenius, operator)
+        return np.asarray(np.minimum(frobenius, operator))
 
     @staticmethod
     def _times(slope: float, t: np.ndarray) -> np.ndarray:
@@ -177,7 +177,8 @@ class Certificate:
         group = self._group("error(g)")
         elements = group.check(g).cpu()
         rep_in, rep_out = self._operators.rep_in, self._operators.rep_out
-        assert rep_in is not None and rep_out is not None
+        assert rep_in is not None
+        assert rep_out is not None
         m, n = self._operators.m, self._operators.n
         blocks = to_blocks(self.weight, m, n)
         values = []
@@ -242,8 +243,10 @@ def _kind(operators: Operators) -> bool:
             )
     if operators.group is not None:
         if operators.group.lie_dim and operators.group.discrete_elements:
-            raise ValueError(f"certificates for groups like {operators.group!r}, Lie and discrete at once, "
-                             "are not available yet")
+            raise ValueError(
+                f"certificates for groups like {operators.group!r}, Lie and discrete at once, "
+                "are not available yet"
+            )
         return operators.group.lie_dim > 0
     stacks = (operators.a, operators.b)
     scale = max(float(np.abs(x).max()) for x in stacks)
@@ -261,7 +264,9 @@ def _kind(operators: Operators) -> bool:
     )
 
 
-def certificate_of(operators: Operators, engine: Engine, raw: Tensor, projected: Tensor, cutoff: Any) -> Certificate:
+def certificate_of(
+    operators: Operators, engine: Engine, raw: Tensor, projected: Tensor, cutoff: Any
+) -> Certificate:
     """The certificate of a projected weight (float64 CPU), from the projector's own numbers."""
     lie = _kind(operators)
     sigma, kept = engine.spectrum.values, engine.largest_response
@@ -280,7 +285,9 @@ def certificate_of(operators: Operators, engine: Engine, raw: Tensor, projected:
         _operators=operators,
         _lie=lie,
         _phases=phases,
-        _energies=engine.energies(to_blocks(projected, operators.m, operators.n)) if phases is not None else np.zeros(0),
+        _energies=engine.energies(to_blocks(projected, operators.m, operators.n))
+        if phases is not None
+        else np.zeros(0),
         _kept=kept,
         _prior_norm=prior_norm,
         _prior_slope=largest * prior_norm,

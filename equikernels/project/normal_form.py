@@ -31,7 +31,7 @@ class NormalForm:
 
     @property
     def dim(self) -> int:
-        return self.basis.shape[0]
+        return int(self.basis.shape[0])
 
 
 def normality_defect(a: np.ndarray) -> float:
@@ -83,11 +83,11 @@ def normal_form_of_representation(rep: Representation) -> NormalForm:
     axes: list[np.ndarray] = []
     start = 0
     for label, copies in rep.irreps:
-        irrep = group.irrep(label)
-        operator = irrep.constraints[0]
-        columns = start + np.arange(copies * irrep.dim).reshape(copies, irrep.dim)
-        start += copies * irrep.dim
-        if irrep.dim == 1:
+        operator = group.irrep_constraints(label)[0]
+        d = len(operator)
+        columns = start + np.arange(copies * d).reshape(copies, d)
+        start += copies * d
+        if d == 1:
             single.append(columns[:, 0])
             axes.append(np.full(copies, operator[0, 0]))
         else:

@@ -26,26 +26,48 @@ DENSE_LIMIT = 4096
 
 @dataclass(frozen=True, eq=False)
 class Operators:
-    """Constraint operators A_k (d, n, n) on the input and B_k (d, m, m) on the output.
+    """Constraint operators of two representations of one group, or given as matrices.
 
-    `rep_in` and `rep_out` are None for operators that were given as matrices.
+    Attributes:
+        rep_in, rep_out: the representations, None for given matrices.
+        given: the matrices (d, n, n) and (d, m, m), None for representations.
     """
 
-    a: np.ndarray
-    b: np.ndarray
     rep_in: Representation | None = None
     rep_out: Representation | None = None
+    given: tuple[np.ndarray, np.ndarray] | None = None
+
+    def _stack(self, rep: Representation | None, side: int) -> np.ndarray:
+        if rep is not None:
+            return rep.constraints
+        assert self.given is not None
+        return self.given[side]
+
+    # Matrices are formed when asked for: the spectral route reads irreps and never needs them.
+
+    @cached_property
+    def a(self) -> np.ndarray:
+        """A_k on the input (d, n, n)."""
+        return self._stack(self.rep_in, 0)
+
+    @cached_property
+    def b(self) -> np.ndarray:
+        """B_k on the output (d, m, m)."""
+        return self._stack(self.rep_out, 1)
 
     @property
     def m(self) -> int:
-        return int(self.b.shape[-1])
+        return self.rep_out.dim if self.rep_out is not None else int(self.b.shape[-1])
 
     @property
     def n(self) -> int:
-        return int(self.a.shape[-1])
+        return self.rep_in.dim if self.rep_in is not None else int(self.a.shape[-1])
 
     @property
     def count(self) -> int:
+        """Number of generators."""
+        if self.group is not None:
+            return self.group.lie_dim + len(self.group.discrete_elements)
         return int(self.a.shape[0])
 
     @property
@@ -55,10 +77,10 @@ class Operators:
     @cached_property
     def not_normal(self) -> str | None:
         """Which operator is not normal and by how much, or None if the spectral form exists."""
-        for name, rep, stack in (("rep_in", self.rep_in, self.a), ("rep_out", self.rep_out, self.b)):
+        for name, rep, side in (("rep_in", self.rep_in, 0), ("rep_out", self.rep_out, 1)):
             if rep is not None and rep.is_orthogonal:
                 continue
-            for k, operator in enumerate(stack):
+            for k, operator in enumerate(self._stack(rep, side)):
                 defect = normality_defect(operator)
                 if not defect <= NORMALITY_TOLERANCE:
                     what = f"operator {k} of {'operators_' + name[4:] if rep is None else name}"
@@ -67,16 +89,17 @@ class Operators:
 
     def normal_forms(self) -> tuple[NormalForm, NormalForm]:
         """Normal forms of the one output and the one input operator."""
-        forms = []
-        for rep, stack, name in (
-            (self.rep_out, self.b, "the output operator"),
-            (self.rep_in, self.a, "the input operator"),
-        ):
-            if rep is not None and rep.is_orthogonal:
-                forms.append(normal_form_of_representation(rep))
-            else:
-                forms.append(normal_form_of_operator(stack[0], name))
-        return forms[0], forms[1]
+        if self.rep_in is not None and self.rep_in is self.rep_out:
+            both = self._form(self.rep_in, 0)
+            return both, both
+        return self._form(self.rep_out, 1), self._form(self.rep_in, 0)
+
+    def _form(self, rep: Representation | None, side: int) -> NormalForm:
+        if rep is not None and rep.is_orthogonal:
+            return normal_form_of_representation(rep)
+        return normal_form_of_operator(
+            self._stack(rep, side)[0], ("the input", "the output")[side] + " operator"
+        )
 
     def choose(self, method: str) -> str:
         """The method that will run; raises ValueError where the one asked for cannot."""
@@ -111,7 +134,7 @@ def operators_of(rep_in: Any, rep_out: Any) -> Operators:
         raise ValueError(
             f"rep_in belongs to {rep_in.group!r}, rep_out to {rep_out.group!r}: restrict one of them"
         )
-    return Operators(rep_in.constraints, rep_out.constraints, rep_in, rep_out)
+    return Operators(rep_in, rep_out)
 
 
 def _stack(name: str, operators: Any) -> np.ndarray:
@@ -119,7 +142,7 @@ def _stack(name: str, operators: Any) -> np.ndarray:
         operators = [operators]
     if not isinstance(operators, (Sequence, np.ndarray, Tensor)) or len(operators) == 0:
         raise ValueError(f"{name} must be a list of one square matrix per generator, got {operators!r}")
-    matrices = []
+    matrices: list[np.ndarray] = []
     for k, operator in enumerate(operators):
         if isinstance(operator, Tensor):
             operator = operator.detach().cpu().numpy()
@@ -131,7 +154,9 @@ def _stack(name: str, operators: Any) -> np.ndarray:
         if not np.isfinite(matrix).all():
             raise ValueError(f"{name}[{k}] must be finite, but it holds NaN or infinity")
         if matrices and matrix.shape != matrices[0].shape:
-            raise ValueError(f"{name}[{k}] must have shape {matrices[0].shape} like {name}[0], got {matrix.shape}")
+            raise ValueError(
+                f"{name}[{k}] must have shape {matrices[0].shape} like {name}[0], got {matrix.shape}"
+            )
         matrices.append(matrix.astype(np.float64))
     return np.stack(matrices)
 
@@ -141,7 +166,7 @@ def given_operators(operators_in: Any, operators_out: Any) -> Operators:
     a, b = _stack("operators_in", operators_in), _stack("operators_out", operators_out)
     if len(a) != len(b):
         raise ValueError(f"operators_out must hold {len(a)} matrices like operators_in, got {len(b)}")
-    return Operators(a, b)
+    return Operators(given=(a, b))
 
 
 def check_weight(name: str, weight: Any, rows: int, columns: int) -> Tensor:

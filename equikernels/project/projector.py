@@ -14,7 +14,14 @@ from equikernels.project.certificate import Certificate, certificate_of
 from equikernels.project.cutoffs import Cutoff
 from equikernels.project.dense import DenseEngine, dense_constraint, right_singular_system
 from equikernels.project.normal_form import block_pairs
-from equikernels.project.operators import Operators, check_weight, from_blocks, given_operators, operators_of, to_blocks
+from equikernels.project.operators import (
+    Operators,
+    check_weight,
+    from_blocks,
+    given_operators,
+    operators_of,
+    to_blocks,
+)
 from equikernels.project.spectral import SpectralEngine, cluster_pairs
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
@@ -166,6 +173,13 @@ class EquivariantProjector:
         """
         return torch.as_tensor(self._engine.basis())
 
+    def __copy__(self) -> EquivariantProjector:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EquivariantProjector:
+        # Immutable, and its tables can be large: copies of a layer share it.
+        return self
+
     def __repr__(self) -> str:
         m, n = self.shape
         ends = f"{self.rep_in!r} -> {self.rep_out!r}" if self.rep_in is not None else f"{n} -> {m}"
@@ -196,7 +210,9 @@ class EquivariantProjector:
         m, n = self.shape
         raw = check_weight("w", w, m, n).detach().double().cpu()
         if raw.ndim != 2 or raw.numel() == 0:
-            raise ValueError(f"w must be one non-empty weight (C_out * {m}, C_in * {n}), got {tuple(raw.shape)}")
+            raise ValueError(
+                f"w must be one non-empty weight (C_out * {m}, C_in * {n}), got {tuple(raw.shape)}"
+            )
         if not bool(torch.isfinite(raw).all()):
             raise ValueError("w must be finite, but it holds NaN or infinity")
         projected = EquivariantProjector.__call__(self, raw)
@@ -218,7 +234,9 @@ class InvariantProjector(EquivariantProjector):
     49
     """
 
-    def __init__(self, rep: Representation, cutoff: Cutoff, *, method: str = "auto", generators: str = "closed") -> None:
+    def __init__(
+        self, rep: Representation, cutoff: Cutoff, *, method: str = "auto", generators: str = "closed"
+    ) -> None:
         if not isinstance(rep, Representation):
             raise TypeError(f"rep must be a Representation, got {type(rep).__name__}")
         super().__init__(rep, rep.group.trivial(), cutoff, method=method, generators=generators)
@@ -250,4 +268,4 @@ class InvariantProjector(EquivariantProjector):
 
     def basis(self) -> Tensor:
         """Orthonormal vectors (count, n), float64, that span the range of P."""
-        return super().basis()[:, 0]
+        return torch.as_tensor(self._engine.basis()).squeeze(1)

@@ -139,7 +139,7 @@ class SpectralEngine:
 
         def outer(left: np.ndarray, right: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             i, j = np.nonzero(chosen > 0)
-            return left[:, i].T[:, :, None] * right[:, j].T[:, None, :]
+            return np.asarray(left[:, i].T[:, :, None] * right[:, j].T[:, None, :])
 
         f, half = self.factors, np.sqrt(0.5)
         parts = []

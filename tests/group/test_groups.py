@@ -80,7 +80,9 @@ def test_irreps_of_a_cyclic_group_are_complete(n: int) -> None:
     assert [rep.irreps[0][0] for rep in irreps] == list(range(n // 2 + 1))
 
 
-@pytest.mark.parametrize("group", [SO2(), CyclicGroup(1), CyclicGroup(2), CyclicGroup(5), CyclicGroup(12)], ids=repr)
+@pytest.mark.parametrize(
+    "group", [SO2(), CyclicGroup(1), CyclicGroup(2), CyclicGroup(5), CyclicGroup(12)], ids=repr
+)
 def test_standard_representations_have_no_defects(group) -> None:
     standard = [group.trivial(), group.defining(), group.regular(4) if group == SO2() else group.regular()]
     for rep in standard:

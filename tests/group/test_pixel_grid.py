@@ -13,6 +13,7 @@ from equikernels.group import SO2, CyclicGroup, Representation, pixel_grid
 from equikernels.group.grids.geometry import PixelGrid
 from equikernels.group.grids.spectral import rotation_generator
 
+
 def quarter_turn(n: int) -> np.ndarray:
     """The matrix of torch.rot90(k=1) on row-major n x n images."""
     images = torch.eye(n * n, dtype=torch.float64).reshape(-1, n, n)
@@ -260,8 +261,16 @@ def test_defects_report_energy_shares_of_data() -> None:
         (lambda: pixel_grid((4, 5), CyclicGroup(4), method="permutation"), ValueError, "4 x 5"),
         (lambda: pixel_grid(4, SO2(), mask="circle"), ValueError, "mask must be"),
         (lambda: pixel_grid(4, SO2(), mask=torch.ones(4, 4)), ValueError, "mask must be boolean"),
-        (lambda: pixel_grid(4, SO2(), mask=torch.zeros(4, 4, dtype=torch.bool)), ValueError, "at least one pixel"),
-        (lambda: pixel_grid(4, CyclicGroup(4), mask=torch.eye(4) > 0), ValueError, "symmetric under the turn"),
+        (
+            lambda: pixel_grid(4, SO2(), mask=torch.zeros(4, 4, dtype=torch.bool)),
+            ValueError,
+            "at least one pixel",
+        ),
+        (
+            lambda: pixel_grid(4, CyclicGroup(4), mask=torch.eye(4) > 0),
+            ValueError,
+            "symmetric under the turn",
+        ),
         (lambda: pixel_grid(4, SO2()).defects(torch.zeros(3, 3)), ValueError, "data must have shape"),
         (lambda: pixel_grid(4, SO2()).defects(torch.zeros(4, 4, dtype=torch.int64)), TypeError, "floating"),
         (lambda: pixel_grid(4, SO2()).defects(torch.zeros(0, 4, 4)), ValueError, "empty"),

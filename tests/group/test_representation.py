@@ -89,7 +89,9 @@ def test_batches_dtypes_and_gradients() -> None:
     assert rep(theta, dtype=torch.float64).dtype == torch.float64
     assert rep(0.5).dtype == torch.float64
     assert rep(torch.zeros(0)).shape == (0, 7, 7)
-    assert torch.autograd.gradcheck(lambda t: rep(t), torch.tensor([0.3, 2.0], dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(
+        lambda t: rep(t), torch.tensor([0.3, 2.0], dtype=torch.float64, requires_grad=True)
+    )
     cyclic = CyclicGroup(6).regular()
     assert cyclic(torch.arange(6).reshape(2, 3)).shape == (2, 3, 6, 6)
     assert cyclic(1, dtype=torch.float16).dtype == torch.float16

@@ -26,13 +26,41 @@ P = EquivariantProjector(VECTOR, VECTOR, Hard(0.5))
         ),
         (lambda: EquivariantProjector(SKEW, VECTOR, Hard(1)), TypeError, "rep_in must be a Representation"),
         (lambda: InvariantProjector("grid", Hard(1)), TypeError, "rep must be a Representation"),
-        (lambda: EquivariantProjector(VECTOR, 0 * VECTOR, Hard(1)), ValueError, "rep_out must have at least one"),
-        (lambda: EquivariantProjector(VECTOR, VECTOR, 0.5), TypeError, "cutoff must be Hard, Smooth or Softness"),
-        (lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), method="qr"), ValueError, "method must be one of"),
-        (lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), method="iterative"), ValueError, "not available yet"),
-        (lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), generators="all"), ValueError, "generators must be"),
-        (lambda: EquivariantProjector(VECTOR, VECTOR, Smooth(1, 1), method="schur"), ValueError, "published rule"),
-        (lambda: P(torch.zeros(3, 2)), ValueError, r"w must have shape \(\.\.\., C_out \* 2, C_in \* 2\), got \(3, 2\)"),
+        (
+            lambda: EquivariantProjector(VECTOR, 0 * VECTOR, Hard(1)),
+            ValueError,
+            "rep_out must have at least one",
+        ),
+        (
+            lambda: EquivariantProjector(VECTOR, VECTOR, 0.5),
+            TypeError,
+            "cutoff must be Hard, Smooth or Softness",
+        ),
+        (
+            lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), method="qr"),
+            ValueError,
+            "method must be one of",
+        ),
+        (
+            lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), method="iterative"),
+            ValueError,
+            "not available yet",
+        ),
+        (
+            lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), generators="all"),
+            ValueError,
+            "generators must be",
+        ),
+        (
+            lambda: EquivariantProjector(VECTOR, VECTOR, Smooth(1, 1), method="schur"),
+            ValueError,
+            "published rule",
+        ),
+        (
+            lambda: P(torch.zeros(3, 2)),
+            ValueError,
+            r"w must have shape \(\.\.\., C_out \* 2, C_in \* 2\), got \(3, 2\)",
+        ),
         (lambda: P(torch.zeros(2)), ValueError, "w must have shape"),
         (lambda: P(torch.zeros(2, 2, dtype=torch.int64)), TypeError, "w must be floating"),
         (lambda: P(torch.zeros(2, 2, dtype=torch.complex64)), TypeError, "w must be floating"),
@@ -60,7 +88,12 @@ def test_bad_arguments(call, error: type[Exception], message: str) -> None:
     ("inputs", "outputs", "error", "message"),
     [
         ([SKEW, SKEW], [SKEW], ValueError, "operators_out must hold 2 matrices"),
-        ([np.eye(3)[:2]], [SKEW], ValueError, r"operators_in\[0\] must be a square matrix, got shape \(2, 3\)"),
+        (
+            [np.eye(3)[:2]],
+            [SKEW],
+            ValueError,
+            r"operators_in\[0\] must be a square matrix, got shape \(2, 3\)",
+        ),
         ([SKEW, np.eye(3)], [SKEW, SKEW], ValueError, r"operators_in\[1\] must have shape \(2, 2\)"),
         ([np.full((2, 2), np.nan)], [SKEW], ValueError, r"operators_in\[0\] must be finite"),
         ([1j * SKEW], [SKEW], TypeError, r"operators_in\[0\] must be real"),
@@ -108,7 +141,9 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
     w = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=dtype)
     projected = EquivariantProjector(VECTOR, VECTOR, Softness(0))(w)
     assert projected.dtype == dtype
-    torch.testing.assert_close(projected.double(), torch.tensor([[2.5, -0.5], [0.5, 2.5]]).double(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        projected.double(), torch.tensor([[2.5, -0.5], [0.5, 2.5]]).double(), atol=1e-2, rtol=0
+    )
 
 
 def test_projection_ignores_autocast() -> None:

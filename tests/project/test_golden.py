@@ -37,7 +37,9 @@ def test_golden_projections(case: dict, method: str) -> None:
         np.testing.assert_allclose(P(w), hard["projected"], atol=1e-9)
         np.testing.assert_allclose(P.spectrum, case["singular_values"], atol=1e-9)
     smooth = case["smooth"]
-    P = EquivariantProjector.from_operators(*operators, Smooth(smooth["cutoff"], smooth["width"]), method=method)
+    P = EquivariantProjector.from_operators(
+        *operators, Smooth(smooth["cutoff"], smooth["width"]), method=method
+    )
     np.testing.assert_allclose(P(w), smooth["projected"], atol=1e-9)
 
 

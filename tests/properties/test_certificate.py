@@ -126,7 +126,9 @@ def test_smooth_prior_uses_the_raw_norm(b: float, tau: float) -> None:
     response = Smooth(b, tau).response(P.spectrum)
     largest = float((response * P.spectrum.values).max())
     small = 1e-4
-    assert certificate.bound(radius=small, kind="prior") == pytest.approx(largest * small * float(raw.norm()), rel=1e-6)
+    assert certificate.bound(radius=small, kind="prior") == pytest.approx(
+        largest * small * float(raw.norm()), rel=1e-6
+    )
 
 
 def test_paper_eta_of_so2_is_pi_times_the_cutoff() -> None:

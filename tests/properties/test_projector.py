@@ -35,9 +35,7 @@ def normal_matrices(draw: st.DrawFn, n: int) -> np.ndarray:
             blocks.append(np.array([[a, -b], [b, a]], dtype=float))
         else:
             phi = 2 * np.pi * draw(st.integers(0, 6)) / 7
-            blocks.append(
-                np.array([[np.cos(phi) - 1, -np.sin(phi)], [np.sin(phi), np.cos(phi) - 1]])
-            )
+            blocks.append(np.array([[np.cos(phi) - 1, -np.sin(phi)], [np.sin(phi), np.cos(phi) - 1]]))
         size += blocks[-1].shape[0]
     q = random_orthogonal(n, draw(seeds))
     return q @ scipy.linalg.block_diag(*blocks) @ q.T
@@ -87,7 +85,9 @@ def test_self_adjoint_contracting_and_commuting_with_the_group(data: st.DataObje
 def test_true_projections_are_idempotent_with_an_orthonormal_basis(data: st.DataObject) -> None:
     group = data.draw(groups)
     rep_in, rep_out = data.draw(representations(group, 1)), data.draw(representations(group, 1))
-    cutoff = data.draw(st.one_of(st.floats(0, 6).map(Hard), st.floats(0, 1).map(lambda s: Softness(s, "down"))))
+    cutoff = data.draw(
+        st.one_of(st.floats(0, 6).map(Hard), st.floats(0, 1).map(lambda s: Softness(s, "down")))
+    )
     for method in ("spectral", "svd"):
         P = EquivariantProjector(rep_in, rep_out, cutoff, method=method)
         assert P.is_projection
@@ -95,7 +95,9 @@ def test_true_projections_are_idempotent_with_an_orthonormal_basis(data: st.Data
         torch.testing.assert_close(P(P(w)), P(w), atol=1e-11, rtol=0)
         basis = P.basis().flatten(1)
         assert basis.shape == (P.dimension, rep_out.dim * rep_in.dim)
-        torch.testing.assert_close(basis @ basis.mT, torch.eye(len(basis), dtype=torch.float64), atol=1e-11, rtol=0)
+        torch.testing.assert_close(
+            basis @ basis.mT, torch.eye(len(basis), dtype=torch.float64), atol=1e-11, rtol=0
+        )
         expected = (basis.mT @ (basis @ w.flatten())).reshape(w.shape)
         torch.testing.assert_close(P(w), expected, atol=1e-10, rtol=0)
 
@@ -124,7 +126,9 @@ def test_a_change_of_basis_carries_the_projector_along(data: st.DataObject) -> N
     turned_out = Representation(group, rep_out.irreps, q_out @ rep_out.change_of_basis)
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
     moved = torch.as_tensor(q_out) @ w @ torch.as_tensor(q_in.T)
-    expected = torch.as_tensor(q_out) @ EquivariantProjector(rep_in, rep_out, cutoff)(w) @ torch.as_tensor(q_in.T)
+    expected = (
+        torch.as_tensor(q_out) @ EquivariantProjector(rep_in, rep_out, cutoff)(w) @ torch.as_tensor(q_in.T)
+    )
     torch.testing.assert_close(
         EquivariantProjector(turned_in, turned_out, cutoff)(moved), expected, atol=1e-10, rtol=0
     )
@@ -145,7 +149,9 @@ def test_invariant_projector_is_the_trivial_case(data: st.DataObject) -> None:
     u, sigma, _ = np.linalg.svd(rep.constraints[0])
     if isinstance(cutoff, Hard) and np.abs(sigma - cutoff.cutoff).min() > 1e-6:
         kept = u[:, sigma < cutoff.cutoff]
-        np.testing.assert_allclose(special(w[:, : rep.dim]), w[:, : rep.dim].numpy() @ kept @ kept.T, atol=1e-9)
+        np.testing.assert_allclose(
+            special(w[:, : rep.dim]), w[:, : rep.dim].numpy() @ kept @ kept.T, atol=1e-9
+        )
 
 
 @given(st.data())

@@ -57,11 +57,16 @@ class PixelGrid:
         source = position[moved]
         if (source < 0).any():
             raise ValueError(f"mask must be symmetric under the {name}; it is not")
-        return source
+        return np.asarray(source)
 
     @property
     def _indices(self) -> np.ndarray:
         return np.arange(self.height * self.width).reshape(self.height, self.width)
+
+    @property
+    def identity(self) -> np.ndarray:
+        """Index map of no turn at all."""
+        return np.arange(self.dim)
 
     @cached_property
     def quarter_turn(self) -> np.ndarray:

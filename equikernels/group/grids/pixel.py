@@ -25,15 +25,18 @@ HIGH_FREQUENCY = 0.35
 class GridRepresentation(Representation):
     """A representation that acts on the pixels of `grid`; made by `pixel_grid`."""
 
+    _grid: PixelGrid
+    _method: str
+
     @property
     def grid(self) -> PixelGrid:
         """Size and mask of the pixels acted on."""
-        return self._grid  # type: ignore[no-any-return]
+        return self._grid
 
     @property
     def method(self) -> str:
         """How the matrices are made: "permutation", "spectral" or "bilinear"."""
-        return self._method  # type: ignore[no-any-return]
+        return self._method
 
     def defects(self, data: Tensor | np.ndarray | None = None) -> dict[str, float]:
         """How far the matrices are from a representation, and from the exact turns of the grid.
@@ -76,8 +79,8 @@ class PermutationGrid(PermutationRepresentation, GridRepresentation):
     """Turns that carry pixels to pixels."""
 
     def __init__(self, group: CyclicGroup, grid: PixelGrid, name: str) -> None:
-        sources = {1: lambda: np.arange(grid.dim), 2: lambda: grid.half_turn, 4: lambda: grid.quarter_turn}
-        super().__init__(group, sources[group.n](), name)
+        sources = {1: "identity", 2: "half_turn", 4: "quarter_turn"}
+        super().__init__(group, getattr(grid, sources[group.n]), name)
         self._set(_grid=grid, _method="permutation")
 
     @cached_property
@@ -88,6 +91,8 @@ class PermutationGrid(PermutationRepresentation, GridRepresentation):
 class SpectralGrid(GridRepresentation):
     """The spectral representation of SO(2) on a grid, or its restriction to C_n."""
 
+    _obstructed: int
+
     def __init__(self, group: Group, grid: PixelGrid, modes: SpectralModes, name: str) -> None:
         so2 = SO2()
         irreps = [(0, modes.fixed.shape[1])] + [(k, basis.shape[1]) for k, basis in modes.planes]
@@ -95,13 +100,13 @@ class SpectralGrid(GridRepresentation):
         whole = Representation(so2, irreps, np.concatenate(columns, axis=1))
         restricted = whole if group == so2 else whole.restrict(group).decompose()
         self._init(group, grid.dim, name)
-        self._set(_irreps=restricted.irreps, _basis=restricted._basis, _grid=grid, _method="spectral")
+        self._set(_irreps=restricted.irreps, _given_basis=restricted._basis, _grid=grid, _method="spectral")
         self._set(_obstructed=modes.obstructed)
 
     @property
     def obstructed_modes(self) -> int:
         """Modes that the exact turn of the grid moves and this representation leaves fixed."""
-        return self._obstructed  # type: ignore[no-any-return]
+        return self._obstructed
 
 
 class BilinearGrid(GridRepresentation):
@@ -135,7 +140,8 @@ class BilinearGrid(GridRepresentation):
     __rmul__ = __mul__
 
     def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
-        angle = g.to(dtype) if isinstance(self.group, SO2) else 2 * np.pi * g.to(dtype) / self.group.order
+        step = self.group.step if isinstance(self.group, CyclicGroup) else 1.0
+        angle = step * g.to(dtype)
         flat = angle.reshape(-1)
         grid, kept = self.grid, torch.as_tensor(self.grid.kept, device=g.device)
         pixels = torch.eye(grid.height * grid.width, dtype=dtype, device=g.device)[kept]
@@ -158,12 +164,14 @@ class BilinearGrid(GridRepresentation):
 
 
 def energy_defects(grid: PixelGrid, data: Tensor | np.ndarray) -> dict[str, float]:
-    """Shares of the energy of images (..., H, W) outside the inscribed disc and above 0.35 cycles per pixel."""
+    """Energy shares of images (..., H, W) outside the inscribed disc and above 0.35 cycles per pixel."""
     images = torch.as_tensor(data)
     if not images.is_floating_point():
         raise TypeError(f"data must be floating, got {images.dtype}")
     if images.ndim < 2 or tuple(images.shape[-2:]) != (grid.height, grid.width):
-        raise ValueError(f"data must have shape (..., {grid.height}, {grid.width}), got {tuple(images.shape)}")
+        raise ValueError(
+            f"data must have shape (..., {grid.height}, {grid.width}), got {tuple(images.shape)}"
+        )
     if not bool(torch.isfinite(images).all()):
         raise ValueError("data must be finite")
     images = images.double()

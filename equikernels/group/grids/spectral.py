@@ -102,7 +102,9 @@ class _Collector:
             else:
                 self.planes.setdefault(int(k), []).append(np.stack([first[:, chosen], second[:, chosen]], -1))
 
-    def add_sector(self, a: sp.csr_array, even: sp.csc_array, odd: sp.csc_array, residue: int, modulus: int) -> None:
+    def add_sector(
+        self, a: sp.csr_array, even: sp.csc_array, odd: sp.csc_array, residue: int, modulus: int
+    ) -> None:
         """A sector on which A maps flip-even vectors to flip-odd ones and back: one small SVD.
 
         A v = sigma u and A u = -sigma v for singular vectors v (even) and u (odd), so each pair is a
@@ -136,7 +138,8 @@ class _Collector:
         _, rotation = np.linalg.eigh(-(null.T @ self.grid.laplacian @ null))
         modes = null @ rotation
         leading = np.argmax(np.abs(modes) > 0.1 * np.abs(modes).max(axis=0), axis=0)
-        return modes * np.sign(modes[leading, np.arange(modes.shape[1])])
+        signs = np.sign(modes[leading, np.arange(modes.shape[1])])
+        return np.asarray(modes * signs)
 
     def modes(self) -> SpectralModes:
         planes = tuple((k, np.concatenate(self.planes[k], axis=1)) for k in sorted(self.planes))

@@ -261,10 +261,10 @@ class InvariantProjector(EquivariantProjector):
         return super().certificate(self._rows(w))
 
     def _rows(self, w: Any) -> Tensor:
-        w = w if isinstance(w, Tensor) else torch.as_tensor(np.asarray(w))
-        if w.ndim == 0:
+        rows = w if isinstance(w, Tensor) else torch.as_tensor(np.asarray(w))
+        if rows.ndim == 0:
             raise ValueError(f"w must have shape (..., C * {self.shape[1]}), got a scalar")
-        return w[None] if w.ndim == 1 else w
+        return rows.unsqueeze(0) if rows.ndim == 1 else rows
 
     def basis(self) -> Tensor:
         """Orthonormal vectors (count, n), float64, that span the range of P."""

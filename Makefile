@@ -47,15 +47,18 @@ bench: $(STAMP_ALL)
 	@$(BIN)/python -m bench.report
 
 lint: $(STAMP_ALL)
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@failed=; \
+	$(BIN)/ruff check . || failed="$$failed ruff"; \
+	$(BIN)/mypy || failed="$$failed mypy"; \
+	$(BIN)/lint-imports || failed="$$failed import-linter"; \
+	test -z "$$failed" || { echo "make lint: failed:$$failed"; exit 1; }
 
 docs: $(STAMP_ALL)
 	@$(BIN)/python -m bench.report
 	@$(BIN)/python -m pytest tests/test_documentation.py $(PYTEST_ARGS)
 
-# The sanitized module lives in a copy of the package, so that the one in daily use is never replaced by it. Leak checking
+# The sanitized module lives in a copy of the tree, where the tests and the processes they start find it first, and the
+# one in daily use is never replaced by it. Leak checking
 # is off because the interpreter itself leaks by design; libstdc++ is preloaded so that C++ exceptions thrown by PyTorch
 # pass through the sanitizer's own hook.
 SANITIZE_DIR := build/sanitize
@@ -63,15 +66,16 @@ SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-
 SANITIZE_PRELOAD = $(shell for l in libasan.so libubsan.so libstdc++.so; do $(CXX) -print-file-name=$$l; done | paste -sd:)
 sanitize: $(STAMP_ALL)
 	@test -f setup.py || { echo "make sanitize: setup.py is absent, so there is no extension to build"; exit 1; }
-	@rm -rf $(SANITIZE_DIR) && mkdir -p $(SANITIZE_DIR)/lib
-	@cp -rL equikernels $(SANITIZE_DIR)/lib/ && find $(SANITIZE_DIR)/lib -name '*.so' -delete
+	@rm -rf $(SANITIZE_DIR) && mkdir -p $(SANITIZE_DIR)
+	@cp -rL equikernels tests csrc pyproject.toml setup.py $(SANITIZE_DIR)/
+	@find $(SANITIZE_DIR) -name '*.so' -delete
 	@echo "building the extension with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@CFLAGS="$(SANITIZE_FLAGS)" CXXFLAGS="$(SANITIZE_FLAGS)" LDFLAGS="-fsanitize=address,undefined" \
-	    $(BIN)/python setup.py --quiet build_ext --force --build-lib $(SANITIZE_DIR)/lib --build-temp $(SANITIZE_DIR)/temp
-	@test -n "$$(find $(SANITIZE_DIR)/lib -name '_native*.so')" || \
+	    $(BIN)/python setup.py --quiet build_ext --force --build-lib $(SANITIZE_DIR) --build-temp build/sanitize-objects
+	@test -n "$$(find $(SANITIZE_DIR) -name '_native*.so')" || \
 	    { echo "make sanitize: the extension was not built (see the compiler's messages above)"; exit 1; }
-	@LD_PRELOAD="$(SANITIZE_PRELOAD)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	    $(BIN)/python -m pytest tests/ops -o pythonpath="$(SANITIZE_DIR)/lib ." -p no:cacheprovider $(PYTEST_ARGS)
+	@cd $(SANITIZE_DIR) && LD_PRELOAD="$(SANITIZE_PRELOAD)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    $(abspath $(BIN))/python -m pytest tests/ops $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

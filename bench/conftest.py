@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,11 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def pytest_report_header() -> str:
+    """Other work on the machine disturbs both sides of a ratio unequally; the reader should know of it."""
+    return f"load before the benchmarks: {os.getloadavg()[0]:.2f} on {os.cpu_count()} processors"
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

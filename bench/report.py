@@ -83,7 +83,7 @@ def _judge_ratio(gate: RatioGate, here: list[Row]) -> tuple[str, str, str]:
     if not found:
         return asked, "", "not measured"
     mean, lowest = geometric_mean(found.values()), min(found.values())
-    told = f"{mean:.2f}x" + (f", lowest {lowest:.2f}x" if len(found) > 1 else "")
+    told = _ratio(mean) + (f", lowest {_ratio(lowest)}" if len(found) > 1 else "")
     return asked, told, _verdict(mean >= gate.mean and (gate.lowest is None or lowest >= gate.lowest))
 
 
@@ -140,23 +140,30 @@ def _mode_table(mode: str, measured: list[Row]) -> str:
         [
             size,
             *(cells.get((size, provider), "") for provider in providers),
-            *(f"{by_peer[peer][size]:.2f}x" if size in by_peer[peer] else "" for peer in peers),
+            *(_ratio(by_peer[peer][size]) if size in by_peer[peer] else "" for peer in peers),
         ]
         for size in dict.fromkeys(row.size for row in measured)
     ]
     if any(by_peer.values()):
         means = [
-            f"{geometric_mean(by_peer[peer].values()):.2f}x" if by_peer[peer] else "" for peer in peers
+            _ratio(geometric_mean(by_peer[peer].values())) if by_peer[peer] else "" for peer in peers
         ]
         lines.append(["geometric mean", *("" for _ in providers), *means])
     return _table(head, lines)
 
 
 def _time(row: Row, with_memory: bool) -> str:
-    text = f"{row.p50_ms:.3g} ({row.p20_ms:.3g} to {row.p80_ms:.3g})"
+    p20, p50, p80 = (
+        f"{time:.3g}" if time < 1000 else f"{time:.0f}" for time in (row.p20_ms, row.p50_ms, row.p80_ms)
+    )
+    text = f"{p50} ({p20} to {p80})"
     if with_memory and row.peak_mb is not None:
         text += f", {row.peak_mb:.3g} MB"
     return text
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

@@ -87,11 +87,11 @@ class SO2(Group):
         raise ValueError("SO(2) is infinite: it has no list of elements; use sample(n)")
 
     def exp(self, a: Any) -> Tensor:
-        """The angle of algebra coordinates (..., 1)."""
+        """The angle of algebra coordinates (..., 1); a single number is its one coordinate."""
         a = self.check(a)
-        if a.ndim == 0 or a.shape[-1] != 1:
+        if a.ndim and a.shape[-1] != 1:
             raise ValueError(f"a must have shape (..., 1) for SO(2), got {tuple(a.shape)}")
-        return self._wrap(a[..., 0])
+        return self._wrap(a[..., 0] if a.ndim else a)
 
     def log(self, g: Any) -> Tensor:
         """Algebra coordinates (..., 1) with entries in (-pi, pi]."""

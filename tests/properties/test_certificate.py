@@ -178,3 +178,36 @@ def test_several_generators_keep_the_linear_bound() -> None:
         for norm, order in (("frobenius", "fro"), ("operator", 2)):
             error = float(torch.linalg.matrix_norm(rho.mT @ w @ rho - w, ord=order))
             assert error <= certificate.bound(radius=float(a.norm()), norm=norm) + 1e-9
+
+
+@given(st.data())
+def test_certificates_of_the_other_methods_hold(data: st.DataObject) -> None:
+    """The dense projector and the published block rule carry valid bounds too."""
+    group = data.draw(groups)
+    rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
+    method = data.draw(st.sampled_from(["svd", "schur"]))
+    cutoff = Hard(data.draw(st.floats(0, 6))) if method == "schur" else data.draw(cutoffs)
+    P = EquivariantProjector(rep_in, rep_out, cutoff, method=method)
+    raw = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
+    certificate = P.certificate(raw)
+    torch.testing.assert_close(certificate.weight, P(raw))
+    slack = 1e-9 * max(1.0, float(raw.norm()))
+    for _ in range(3):
+        g = data.draw(group_elements(group))
+        for norm in NORMS:
+            error = measured(P(raw), rep_in, rep_out, g, norm)
+            for kind in KINDS:
+                assert error <= certificate.bound(g, kind=kind, norm=norm) + slack
+                assert error <= certificate.bound(radius=float(group.length(g)), kind=kind, norm=norm) + slack
+
+
+@given(st.data())
+def test_block_rule_is_idempotent_and_keeps_strict_weights(data: st.DataObject) -> None:
+    """The published rule is a projection, and a strictly equivariant weight passes it unchanged."""
+    group = data.draw(groups)
+    rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
+    w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
+    P = EquivariantProjector(rep_in, rep_out, Hard(data.draw(st.floats(0, 6))), method="schur")
+    torch.testing.assert_close(P(P(w)), P(w), atol=1e-11, rtol=0)
+    strict = EquivariantProjector(rep_in, rep_out, Softness(0))
+    torch.testing.assert_close(P(strict(w)), strict(w), atol=1e-11, rtol=0)

@@ -12,9 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("dev", deadline=None)
-hypothesis.settings.register_profile(
-    "ci", deadline=None, derandomize=True, max_examples=200, print_blob=True
-)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

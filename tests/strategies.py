@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, Group, Representation, pixel_grid
+from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Group, Representation, pixel_grid
 from equikernels.project import Hard, Smooth, Softness
 
 seeds = st.integers(0, 2**32 - 1)
-groups = st.one_of(st.just(SO2()), st.integers(1, 12).map(CyclicGroup))
+one_generator_groups = st.one_of(st.just(SO2()), st.integers(1, 12).map(CyclicGroup))
+certified_groups = st.one_of(one_generator_groups, st.integers(1, 6).map(DihedralGroup))
+groups = st.one_of(certified_groups, st.just(O2()))
 
 
 def random_orthogonal(n: int, seed: int) -> np.ndarray:
@@ -23,17 +25,29 @@ def group_elements(group: Group) -> st.SearchStrategy[object]:
     """Elements of a group as Python numbers, far outside the fundamental range too."""
     if isinstance(group, CyclicGroup):
         return st.integers(-3 * group.n, 3 * group.n)
-    return st.floats(-10, 10, allow_nan=False)
+    if isinstance(group, DihedralGroup):
+        return st.integers(0, 2 * group.n - 1)
+    angles = st.floats(-10, 10, allow_nan=False)
+    return st.tuples(angles, st.integers(0, 1)) if isinstance(group, O2) else angles
+
+
+def labels(group: Group) -> st.SearchStrategy[object]:
+    """Labels of irreps, up to frequency 5 for infinite groups."""
+    if isinstance(group, O2):
+        return st.one_of(st.just("det"), st.integers(0, 5))
+    if isinstance(group, SO2):
+        return st.integers(0, 5)
+    return st.sampled_from([rep.irreps[0][0] for rep in group.irreps()])
 
 
 @st.composite
 def representations(draw: st.DrawFn, group: Group, max_copies: int = 2) -> Representation:
     """Sums of irreps, in their own basis or a random one; sometimes the pixels of a small grid."""
     if draw(st.integers(0, 5)) == 0:
-        return pixel_grid(draw(st.integers(2, 4)), group)
-    highest = group.n // 2 if isinstance(group, CyclicGroup) else 5
+        odd_only = isinstance(group, (O2, DihedralGroup))
+        return pixel_grid(3 if odd_only else draw(st.integers(2, 4)), group)
     count = draw(st.integers(1, 3))
-    irreps = [(draw(st.integers(0, highest)), draw(st.integers(1, max_copies))) for _ in range(count)]
+    irreps = [(draw(labels(group)), draw(st.integers(1, max_copies))) for _ in range(count)]
     rep = Representation(group, irreps)
     if draw(st.booleans()):
         return Representation(group, irreps, random_orthogonal(rep.dim, draw(seeds)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SUITE = '''
+SUITE = """
 import pytest
 
 def test_fixture(needs_data):
@@ -31,7 +31,7 @@ def test_expected_failure():
 
 def test_unrelated():
     pytest.skip("no such device")
-'''
+"""
 
 
 @pytest.mark.parametrize(

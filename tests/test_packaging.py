@@ -53,8 +53,7 @@ def python_files(folder: Path) -> set[str]:
 def build(source: Path, command: str, out: Path, **environment: str) -> Path:
     """One build by the backend itself, in this environment: nothing is downloaded."""
     program = (
-        "import sys; from setuptools import build_meta; "
-        f"print(); print(build_meta.{command}(sys.argv[1]))"
+        f"import sys; from setuptools import build_meta; print(); print(build_meta.{command}(sys.argv[1]))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", program, str(out)],

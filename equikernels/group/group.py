@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from equikernels.group.representation import Representation
 
 Label = Any
-"""What names an irreducible representation: an integer for SO(2) and C_n."""
+"""What names an irreducible representation; each group says in its docstring how."""
+
+Element = Any
+"""One or many elements: a tensor, or a tuple of tensors for groups that are products of sets."""
 
 
 class Group(ABC):
@@ -38,19 +41,35 @@ class Group(ABC):
 
     @property
     @abstractmethod
-    def identity(self) -> Tensor:
+    def identity(self) -> Element:
         """The neutral element."""
 
     @abstractmethod
-    def check(self, g: Any) -> Tensor:
+    def check(self, g: Any) -> Element:
         """`g` as a tensor of elements; raises TypeError or ValueError where it is none."""
 
+    def batch_shape(self, g: Element) -> torch.Size:
+        """The shape (...) over which checked elements are batched."""
+        return torch.Size(g.shape)
+
+    def to(self, g: Element, device: torch.device | str | None) -> Element:
+        """Checked elements on another device (None: where they are)."""
+        return g if device is None else g.to(device)
+
+    def floating_dtype(self, g: Any) -> torch.dtype | None:
+        """The dtype of floating tensor elements, None for numbers and integers."""
+        return g.dtype if isinstance(g, Tensor) and g.is_floating_point() else None
+
+    def unbind(self, g: Element) -> list[Element]:
+        """The elements of a checked batch one by one, in row-major order."""
+        return list(g.reshape(-1))
+
     @abstractmethod
-    def compose(self, g: Any, h: Any) -> Tensor:
+    def compose(self, g: Any, h: Any) -> Element:
         """The product g h, so that rho(compose(g, h)) = rho(g) rho(h)."""
 
     @abstractmethod
-    def inverse(self, g: Any) -> Tensor:
+    def inverse(self, g: Any) -> Element:
         """The inverse element."""
 
     @abstractmethod
@@ -60,7 +79,7 @@ class Group(ABC):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-    ) -> Tensor:
+    ) -> Element:
         """`n` independent elements from the Haar measure (uniform on a finite group)."""
 
     @abstractmethod
@@ -68,7 +87,7 @@ class Group(ABC):
         """All elements of a finite group; raises ValueError for an infinite one."""
 
     @abstractmethod
-    def exp(self, a: Any) -> Tensor:
+    def exp(self, a: Any) -> Element:
         """The element exp(sum_k a_k X_k) of algebra coordinates (..., lie_dim)."""
 
     @abstractmethod
@@ -93,18 +112,35 @@ class Group(ABC):
     def discrete_elements(self) -> tuple[Any, ...]:
         """The discrete generators as elements (empty for a connected Lie group)."""
 
+    def conjugates(self) -> tuple[Element, ...]:
+        """The discrete generators of a finite group and all their conjugates g s g^-1.
+
+        A sum over this set commutes with the group; a sum over the generators alone need not.
+        """
+        everything = self.elements()
+        inverses = self.inverse(everything)
+        found: dict[int, None] = {}
+        for s in self.discrete_elements:
+            for element in self.compose(self.compose(everything, s), inverses).tolist():
+                found[element] = None
+        return tuple(found)
+
     # -- irreducible representations -----------------------------------------------------------
 
     @abstractmethod
     def check_label(self, label: Label) -> Label:
         """The label in its normal form; raises ValueError for a label that names no irrep."""
 
+    def label_order(self, label: Label) -> Any:
+        """The key by which a decomposition sorts its irreps."""
+        return label
+
     @abstractmethod
     def irrep_dim(self, label: Label) -> int:
         """Real dimension of an irrep."""
 
     @abstractmethod
-    def irrep_matrix(self, label: Label, g: Tensor, dtype: torch.dtype) -> Tensor:
+    def irrep_matrix(self, label: Label, g: Element, dtype: torch.dtype) -> Tensor:
         """Matrices (..., d, d) of an irrep at checked elements, on the elements' device."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Permutation representations of cyclic groups: exact index maps, never a matrix product."""
+"""Permutation representations of finite groups: exact index maps, never a matrix product."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import cosdg, sindg
 from torch import Tensor
 
-from equikernels.group.cyclic import CyclicGroup
-from equikernels.group.representation import Representation, frozen
+from equikernels.group.group import Element, Group
+from equikernels.group.orbits import orbit_normal_form
+from equikernels.group.representation import Representation
 
 
 class PermutationRepresentation(Representation):
-    """rho(s) permutes the coordinates: (rho(s) x)[i] = x[source[i]].
+    """rho(s) permutes the coordinates: (rho(s) x)[i] = x[source[i]] for each generator s.
 
     Args:
-        group: a cyclic group C_n.
-        source: integers (dim,), a permutation whose n-th power is the identity; raises ValueError
-            otherwise.
+        group: a finite group whose elements are integers: CyclicGroup or DihedralGroup.
+        source: integers (generators, dim), or (dim,) for one generator, a permutation for each of
+            `group.discrete_elements`; raises ValueError if they do not obey the group's relations.
         name: how the representation prints.
 
     >>> from equikernels.group import CyclicGroup
@@ -31,69 +31,67 @@ class PermutationRepresentation(Representation):
     ((0, 2), (1, 1))
     """
 
-    _powers: np.ndarray
+    _sources: np.ndarray
 
-    def __init__(self, group: CyclicGroup, source: np.ndarray, name: str | None = None) -> None:
+    def __init__(self, group: Group, source: np.ndarray, name: str | None = None) -> None:
+        if group.order is None:
+            raise ValueError(f"group must be finite, got {group!r}")
         source = np.ascontiguousarray(source)
-        if source.ndim != 1 or source.dtype.kind not in "iu":
-            raise ValueError(f"source must be a vector of integers, got {source.dtype} {source.shape}")
-        if not np.array_equal(np.sort(source), np.arange(source.size)):
-            raise ValueError("source must be a permutation: every index exactly once")
-        powers = np.empty((group.n, source.size), dtype=np.int64)
-        powers[0] = np.arange(source.size)
-        for j in range(1, group.n):
-            powers[j] = powers[j - 1][source]
-        if not np.array_equal(powers[-1][source], powers[0]):
-            raise ValueError(f"source must return to the identity after {group.n} steps for {group!r}")
-        powers.setflags(write=False)
-        self._init(group, source.size, name)
-        self._set(_powers=powers)
+        source = source[None] if source.ndim == 1 else source
+        generators = group.discrete_elements
+        if source.ndim != 2 or len(source) != len(generators) or source.dtype.kind not in "iu":
+            raise ValueError(
+                f"source must hold integers (dim,) for each of the {len(generators)} generators of "
+                f"{group!r}, got {source.dtype} {source.shape}"
+            )
+        dim = source.shape[1]
+        if not (np.sort(source, axis=1) == np.arange(dim)).all():
+            raise ValueError("source must hold permutations: every index exactly once")
+        self._init(group, dim, name)
+        self._set(_sources=self._close(group, source))
+
+    @staticmethod
+    def _close(group: Group, source: np.ndarray) -> np.ndarray:
+        """Index maps (order, dim) of all elements; (rho(g s) x)[i] = x[source_s[source_g[i]]]."""
+        assert group.order is not None
+        elements = group.elements()
+        steps = np.stack([group.compose(elements, s).numpy() for s in group.discrete_elements])
+        table = np.full((group.order, source.shape[1]), -1, dtype=np.int64)
+        table[int(group.identity)] = np.arange(source.shape[1])
+        frontier = [int(group.identity)]
+        while frontier:
+            reached = []
+            for g in frontier:
+                for k, permutation in enumerate(source):
+                    product, expected = int(steps[k, g]), permutation[table[g]]
+                    if table[product, 0] < 0:
+                        table[product] = expected
+                        reached.append(product)
+                    elif not np.array_equal(table[product], expected):
+                        raise ValueError(
+                            f"source does not obey the relations of {group!r}: no representation"
+                        )
+            frontier = reached
+        table.setflags(write=False)
+        return table
 
     @property
     def sources(self) -> np.ndarray:
-        """Index maps (n, dim) of every element: (rho(s^j) x)[i] = x[sources[j, i]]."""
-        return self._powers
+        """Index maps (order, dim) of every element: (rho(g) x)[i] = x[sources[g, i]]."""
+        return self._sources
 
-    def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
-        source = torch.as_tensor(self._powers.copy(), device=g.device)[g]
+    def _matrix(self, g: Element, dtype: torch.dtype) -> Tensor:
+        source = torch.as_tensor(self._sources.copy(), device=g.device)[g]
         return torch.nn.functional.one_hot(source, self.dim).to(dtype)
 
-    # The normal form is an orbit-wise discrete Fourier transform, found only when asked for.
+    # The normal form is an orbit-wise Fourier transform, found only when asked for.
 
     @cached_property
-    def _normal_form(self) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
-        n, sources = len(self._powers), self._powers
-        starts = np.flatnonzero(sources.min(axis=0) == np.arange(self.dim))
-        # rho(s^j) e_a = e_b with sources[j][b] = a, so b = sources[-j][a].
-        orbits = sources[-np.arange(n) % n][:, starts]
-        returned = (orbits == starts).copy()
-        returned[0] = False
-        lengths = np.where(returned.any(axis=0), returned.argmax(axis=0), n)
-        blocks: list[tuple[int, np.ndarray]] = []
-        for length in np.unique(lengths):
-            members = orbits[:length, lengths == length]
-            for r in range(length // 2 + 1):
-                blocks.append((r * (n // int(length)), self._fourier_modes(members, r)))
-        blocks.sort(key=lambda block: block[0])
-        irreps = tuple((k, c.shape[1] // self.group.irrep_dim(k)) for k, c in blocks)
-        merged = {k: sum(m for j, m in irreps if j == k) for k, _ in irreps}
-        return tuple(merged.items()), frozen(np.concatenate([c for _, c in blocks], axis=1))
-
-    def _fourier_modes(self, members: np.ndarray, r: int) -> np.ndarray:
-        """Columns of frequency r on orbits `members` (length, count): a cosine, then a sine for each.
-
-        rho(s) turns (cosine, sine) by +2 pi r / length: the first axis moves towards the second.
-        """
-        length, count = members.shape
-        degrees = 360.0 * ((r * np.arange(length)) % length) / length
-        waves = [cosdg(degrees)] if 2 * r in (0, length) else [cosdg(degrees), sindg(degrees)]
-        columns = np.zeros((self.dim, count, len(waves)))
-        for axis, wave in enumerate(waves):
-            columns[members, np.arange(count), axis] = (wave / np.linalg.norm(wave))[:, None]
-        return columns.reshape(self.dim, -1)
+    def _normal_form(self) -> tuple[tuple[tuple[Any, int], ...], np.ndarray]:
+        return orbit_normal_form(self.group, self._sources)
 
     @property
-    def irreps(self) -> tuple[tuple[int, int], ...]:
+    def irreps(self) -> tuple[tuple[Any, int], ...]:
         return self._normal_form[0]
 
     @property
@@ -106,4 +104,4 @@ class PermutationRepresentation(Representation):
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
-        return ("permutation", self.group, self._powers[1 % len(self._powers)].tobytes())
+        return ("permutation", self.group, self._sources.tobytes())

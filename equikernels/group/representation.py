@@ -13,7 +13,7 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
-from equikernels.group.group import Group, Label
+from equikernels.group.group import Element, Group, Label
 
 ORTHOGONALITY_TOLERANCE = 1e-9
 
@@ -147,7 +147,7 @@ class Representation:
     def decompose(self) -> Representation:
         """The isotypic decomposition: the same representation with its irreps sorted by label,
         equal irreps side by side; `irreps` and `change_of_basis` then show the blocks."""
-        order = sorted(range(len(self.irreps)), key=lambda i: self.irreps[i][0])
+        order = sorted(range(len(self.irreps)), key=lambda i: self.group.label_order(self.irreps[i][0]))
         starts = np.cumsum([0, *(m * self.group.irrep_dim(label) for label, m in self.irreps)])
         columns = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order] or [np.arange(0)])
         basis = self.change_of_basis[:, columns.astype(int)]
@@ -164,33 +164,27 @@ class Representation:
         elements and to float64 for Python numbers and integer elements; `device` to the
         elements' device.
         """
-        g, dtype = self._element(g, dtype, device)
-        return self._matrix(g, dtype)
+        dtype = dtype or self.group.floating_dtype(g) or torch.float64
+        return self._matrix(self.group.to(self.group.check(g), device), dtype)
 
-    def _element(
-        self, g: Any, dtype: torch.dtype | None, device: torch.device | str | None
-    ) -> tuple[Tensor, torch.dtype]:
-        floating = isinstance(g, Tensor) and g.is_floating_point()
-        g = self.group.check(g)
-        if device is not None:
-            g = g.to(device)
-        return g, dtype or (g.dtype if floating else torch.float64)
-
-    def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
-        basis = torch.as_tensor(self.change_of_basis.copy(), dtype=dtype, device=g.device)
+    def _matrix(self, g: Element, dtype: torch.dtype) -> Tensor:
+        """rho of checked elements."""
+        if self.dim == 0:
+            return torch.zeros(*self.group.batch_shape(g), 0, 0, dtype=dtype)
+        basis: Tensor | None = None
         columns = []
         start = 0
         for label, multiplicity in self.irreps:
             d = self.group.irrep_dim(label)
             width = multiplicity * d
-            block = basis[:, start : start + width].reshape(self.dim, multiplicity, d)
             rho = self.group.irrep_matrix(label, g, dtype)
+            if basis is None:
+                basis = torch.as_tensor(self.change_of_basis.copy(), dtype=dtype, device=rho.device)
+            block = basis[:, start : start + width].reshape(self.dim, multiplicity, d)
             columns.append(torch.einsum("xma,...ab->...xmb", block, rho).flatten(-2))
             start += width
-        if not columns:
-            return torch.zeros(*g.shape, 0, 0, dtype=dtype, device=g.device)
         rotated = torch.cat(columns, dim=-1)
-        return rotated if self._basis is None else rotated @ basis.mT
+        return rotated if self._basis is None or basis is None else rotated @ basis.mT
 
     @cached_property
     def generators(self) -> np.ndarray:
@@ -321,13 +315,11 @@ class Representation:
         return f"{' + '.join(terms) or 'the zero representation'} of {self.group!r}{changed}"
 
 
-def probe_elements(group: Group) -> list[Tensor]:
+def probe_elements(group: Group) -> list[Element]:
     """A few fixed elements on which a law is checked: every element of a small group, elsewhere
     irrational steps that share no symmetry with a grid."""
     if group.order is not None:
-        elements = group.elements()
-        if group.order <= 12:
-            return list(elements)
-        return list(elements[torch.linspace(0, group.order - 1, 12).long()])
+        elements = group.unbind(group.elements())
+        return elements[:: max(1, group.order // 12)]
     generator = torch.Generator().manual_seed(0)
-    return list(group.sample(6, generator=generator, dtype=torch.float64))
+    return group.unbind(group.sample(6, generator=generator, dtype=torch.float64))

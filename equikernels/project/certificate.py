@@ -175,22 +175,23 @@ class Certificate:
         """
         self._check("posterior", norm)
         group = self._group("error(g)")
-        elements = group.check(g).cpu()
+        elements = group.to(group.check(g), "cpu")
+        shape = group.batch_shape(elements)
         rep_in, rep_out = self._operators.rep_in, self._operators.rep_out
         assert rep_in is not None
         assert rep_out is not None
         m, n = self._operators.m, self._operators.n
         blocks = to_blocks(self.weight, m, n)
         values = []
-        for element in elements.reshape(-1):
+        for element in group.unbind(elements):
             left = rep_out(element, dtype=torch.float64).mT
             right = rep_in(element, dtype=torch.float64)
             moved = from_blocks(left @ blocks @ right)
             order = 2 if norm == "operator" else "fro"
             values.append(torch.linalg.matrix_norm(moved - self.weight, ord=order))
-        if elements.ndim == 0:
+        if not shape:
             return float(values[0])
-        return torch.stack(values).reshape(elements.shape) if values else torch.zeros(elements.shape)
+        return torch.stack(values).reshape(shape) if values else torch.zeros(shape, dtype=torch.float64)
 
     @cached_property
     def _constraint(self) -> Tensor:
@@ -268,6 +269,8 @@ def certificate_of(
     operators: Operators, engine: Engine, raw: Tensor, projected: Tensor, cutoff: Any
 ) -> Certificate:
     """The certificate of a projected weight (float64 CPU), from the projector's own numbers."""
+    # Words are made of the generators alone, whatever set the projector was built from.
+    operators = operators.letters()
     lie = _kind(operators)
     sigma, kept = engine.spectrum.values, engine.largest_response
     phases = None

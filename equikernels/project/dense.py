@@ -32,6 +32,7 @@ class DenseEngine:
     Args:
         a, b: constraint operators (d, n, n) and (d, m, m).
         cutoff: the cut-off.
+        scale: the size of the operators, see Spectrum.
 
     Attributes:
         spectrum: singular values of the stacked constraint.
@@ -39,10 +40,10 @@ class DenseEngine:
         trace: the sum of the factors over all singular values.
     """
 
-    def __init__(self, a: np.ndarray, b: np.ndarray, cutoff: Cutoff) -> None:
+    def __init__(self, a: np.ndarray, b: np.ndarray, cutoff: Cutoff, scale: float) -> None:
         self.m, self.n = b.shape[-1], a.shape[-1]
         self.vectors, sigma = right_singular_system(dense_constraint(a, b))
-        self.spectrum, self.index = spectrum_of(sigma)
+        self.spectrum, self.index = spectrum_of(sigma, scale=scale)
         self.largest_response = cutoff.response(self.spectrum)
         self.trace = float(self.largest_response @ self.spectrum.multiplicities)
         self._constants: dict[tuple[torch.dtype, torch.device], Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,13 +32,28 @@ class Operators:
     Attributes:
         rep_in, rep_out: the representations, None for given matrices.
         given: the matrices (d, n, n) and (d, m, m), None for representations.
+        closed: whether the generators of a finite group are completed under conjugation.
     """
 
     rep_in: Representation | None = None
     rep_out: Representation | None = None
     given: tuple[np.ndarray, np.ndarray] | None = None
+    closed: bool = False
+
+    @property
+    def _elements(self) -> tuple[Any, ...]:
+        """The discrete elements that constrain."""
+        assert self.group is not None
+        return self.group.conjugates() if self.closed else self.group.discrete_elements
+
+    def letters(self) -> Operators:
+        """The same constraint with the generators alone: the letters that words are made of."""
+        return dataclasses.replace(self, closed=False)
 
     def _stack(self, rep: Representation | None, side: int) -> np.ndarray:
+        if rep is not None and self.closed:
+            eye = np.eye(rep.dim)
+            return np.stack([rep(element).numpy() - eye for element in self._elements])
         if rep is not None:
             return rep.constraints
         assert self.given is not None
@@ -56,6 +72,17 @@ class Operators:
         return self._stack(self.rep_out, 1)
 
     @property
+    def scale(self) -> float:
+        """The size of the operators, against which rounding is measured.
+
+        One for representations: frequencies are integers and rho(s) - I is of the order of rho(s). Given
+        matrices have no other size than their own.
+        """
+        if self.given is None:
+            return 1.0
+        return max(float(np.abs(stack).max()) for stack in self.given)
+
+    @property
     def m(self) -> int:
         return self.rep_out.dim if self.rep_out is not None else int(self.b.shape[-1])
 
@@ -67,7 +94,7 @@ class Operators:
     def count(self) -> int:
         """Number of generators."""
         if self.group is not None:
-            return self.group.lie_dim + len(self.group.discrete_elements)
+            return self.group.lie_dim + len(self._elements)
         return int(self.a.shape[0])
 
     @property
@@ -112,7 +139,7 @@ class Operators:
             return method
         reason = None
         if self.count != 1:
-            reason = f"{self.count} generators have no common spectral form yet"
+            reason = f"{self.count} constraint operators have no common spectral form yet"
         elif self.not_normal:
             reason = self.not_normal
         if reason is None:
@@ -123,8 +150,10 @@ class Operators:
         raise ValueError(f'{reason}: use method="svd"{cost}')
 
 
-def operators_of(rep_in: Any, rep_out: Any) -> Operators:
+def operators_of(rep_in: Any, rep_out: Any, generators: str = "closed") -> Operators:
     """The constraint operators of two representations of one group; raises TypeError or ValueError."""
+    if generators not in ("closed", "given"):
+        raise ValueError(f'generators must be "closed" or "given", got {generators!r}')
     for name, rep in (("rep_in", rep_in), ("rep_out", rep_out)):
         if not isinstance(rep, Representation):
             raise TypeError(f"{name} must be a Representation, got {type(rep).__name__}")
@@ -134,7 +163,12 @@ def operators_of(rep_in: Any, rep_out: Any) -> Operators:
         raise ValueError(
             f"rep_in belongs to {rep_in.group!r}, rep_out to {rep_out.group!r}: restrict one of them"
         )
-    return Operators(rep_in, rep_out)
+    group = rep_in.group
+    # In an abelian group, and with one generator, there is nothing to complete.
+    closed = generators == "closed" and group.lie_dim + len(group.discrete_elements) > 1
+    if closed and group.order is None:
+        raise ValueError(f'generators="closed" is not available for {group!r} yet: use generators="given"')
+    return Operators(rep_in, rep_out, closed=closed)
 
 
 def _stack(name: str, operators: Any) -> np.ndarray:

@@ -26,12 +26,15 @@ from equikernels.project.spectral import SpectralEngine, cluster_pairs
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
 
-def constraint_spectrum(rep_in: Representation, rep_out: Representation | None = None) -> Spectrum:
+def constraint_spectrum(
+    rep_in: Representation, rep_out: Representation | None = None, *, generators: str = "closed"
+) -> Spectrum:
     """The singular values of C(W) = W A - B W on one m x n block, all generators stacked.
 
     Args:
         rep_in: representation on the input, dimension n.
         rep_out: representation on the output, dimension m; default trivial, the invariant layer.
+        generators: as for EquivariantProjector.
 
     Returns:
         The m * n singular values, ascending, in clusters; zeros are the exactly equivariant maps.
@@ -42,10 +45,11 @@ def constraint_spectrum(rep_in: Representation, rep_out: Representation | None =
     Spectrum({0: 3, 1: 4, 2: 2})
     """
     rep_out = rep_in.group.trivial() if rep_out is None and isinstance(rep_in, Representation) else rep_out
-    operators = operators_of(rep_in, rep_out)
+    operators = operators_of(rep_in, rep_out, generators)
     if operators.choose("auto") == "spectral":
-        return cluster_pairs(block_pairs(*operators.normal_forms()))[0]
-    return spectrum_of(right_singular_system(dense_constraint(operators.a, operators.b))[1])[0]
+        return cluster_pairs(block_pairs(*operators.normal_forms()), operators.scale)[0]
+    sigma = right_singular_system(dense_constraint(operators.a, operators.b))[1]
+    return spectrum_of(sigma, scale=operators.scale)[0]
 
 
 class EquivariantProjector:
@@ -65,8 +69,9 @@ class EquivariantProjector:
             dense constraint, any operators, O((m n)^3). "schur": the published rule of whole blocks,
             which keeps other directions than the singular values say; Hard cut-offs only. "auto":
             spectral where it exists, else svd for small problems.
-        generators: "closed" or "given": whether a discrete generating set is completed under
-            conjugation. For the abelian groups available now both mean the same.
+        generators: "closed": the generating set of a finite group is completed under conjugation, so that
+            P commutes with the group for every cut-off. "given": the generators alone; then a soft P
+            depends on their choice and need not commute. The same for groups with one generator.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
@@ -88,9 +93,7 @@ class EquivariantProjector:
         method: str = "auto",
         generators: str = "closed",
     ) -> None:
-        if generators not in ("closed", "given"):
-            raise ValueError(f'generators must be "closed" or "given", got {generators!r}')
-        self._build(operators_of(rep_in, rep_out), cutoff, method)
+        self._build(operators_of(rep_in, rep_out, generators), cutoff, method)
 
     @classmethod
     def from_operators(
@@ -117,10 +120,12 @@ class EquivariantProjector:
         self._cutoff = cutoff
         self._method = operators.choose(method)
         if self._method == "svd":
-            self._engine: DenseEngine | SpectralEngine = DenseEngine(operators.a, operators.b, cutoff)
+            self._engine: DenseEngine | SpectralEngine = DenseEngine(
+                operators.a, operators.b, cutoff, operators.scale
+            )
         else:
             rule = "blocks" if self._method == "schur" else "spectral"
-            self._engine = SpectralEngine(*operators.normal_forms(), cutoff, rule)
+            self._engine = SpectralEngine(*operators.normal_forms(), cutoff, operators.scale, rule)
 
     # -- what it is ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class SpectralEngine:
 
     Args:
         out, inn: normal forms of B (m x m) and A (n x n).
+        scale: the size of the operators, see Spectrum.
         cutoff: the cut-off. With `rule="blocks"` it must be Hard, and the published rule of whole
             blocks decides: a block is free where the moduli of its eigenvalues sum to less than the
             cut-off, reduced to Q(M) where they are equal, and 0 elsewhere.
@@ -34,10 +35,12 @@ class SpectralEngine:
         trace: the sum of the responses over all singular values.
     """
 
-    def __init__(self, out: NormalForm, inn: NormalForm, cutoff: Cutoff, rule: str = "spectral") -> None:
+    def __init__(
+        self, out: NormalForm, inn: NormalForm, cutoff: Cutoff, scale: float, rule: str = "spectral"
+    ) -> None:
         self.out, self.inn = out, inn
         pairs = block_pairs(out, inn)
-        self.spectrum, self.clusters = cluster_pairs(pairs)
+        self.spectrum, self.clusters = cluster_pairs(pairs, scale)
         if rule == "blocks":
             self.factors = self._block_rule(cutoff, pairs)
             self.largest_response = self._largest()
@@ -153,11 +156,11 @@ class SpectralEngine:
         return np.concatenate(parts)
 
 
-def cluster_pairs(pairs: BlockPairs) -> tuple[Spectrum, BlockPairs]:
+def cluster_pairs(pairs: BlockPairs, scale: float) -> tuple[Spectrum, BlockPairs]:
     """The spectrum of all block pairs, and the cluster index of each."""
     tables = [table for table, _ in pairs.parts]
     flat = np.concatenate([table.ravel() for table in tables])
     weights = np.concatenate([np.full(table.size, count) for table, count in pairs.parts])
-    spectrum, index = spectrum_of(flat, weights)
+    spectrum, index = spectrum_of(flat, weights, scale)
     pieces = np.split(index, np.cumsum([table.size for table in tables])[:-1])
     return spectrum, BlockPairs(*(piece.reshape(t.shape) for piece, t in zip(pieces, tables, strict=True)))

@@ -50,6 +50,8 @@ class Spectrum:
     Attributes:
         values: distinct singular values, ascending, float64 (clusters,).
         multiplicities: how often each occurs, integers (clusters,).
+        scale: the size of the operators. Rounding is measured against it where every singular value is
+            nearly zero, as for the constraint of trivial representations.
 
     >>> Spectrum(np.array([0.0, 1.0]), np.array([3, 4]))
     Spectrum({0: 3, 1: 4})
@@ -57,6 +59,7 @@ class Spectrum:
 
     values: np.ndarray
     multiplicities: np.ndarray
+    scale: float = 0.0
 
     @property
     def singular_values(self) -> np.ndarray:
@@ -66,7 +69,8 @@ class Spectrum:
     @property
     def tolerance(self) -> float:
         """How close two numbers must be to count as one singular value."""
-        return CLUSTER_TOLERANCE * float(self.values[-1]) if self.values.size else 0.0
+        largest = float(self.values[-1]) if self.values.size else 0.0
+        return CLUSTER_TOLERANCE * max(largest, self.scale)
 
     @property
     def zeros(self) -> int:
@@ -91,16 +95,21 @@ class Spectrum:
         return "Spectrum({" + ", ".join(f"{v:.6g}: {m}" for v, m in pairs) + "})"
 
 
-def spectrum_of(values: np.ndarray, weights: np.ndarray | None = None) -> tuple[Spectrum, np.ndarray]:
+def spectrum_of(
+    values: np.ndarray, weights: np.ndarray | None = None, scale: float = 0.0
+) -> tuple[Spectrum, np.ndarray]:
     """The spectrum of singular values (n,) with multiplicities `weights`, and each one's cluster index.
 
-    The lowest cluster is set to exactly 0 where rounding put it within the tolerance of 0.
+    The lowest cluster is set to exactly 0 where rounding put it within the tolerance of 0; `scale` is that
+    of Spectrum.
     """
     weights = np.ones(values.size, dtype=int) if weights is None else weights
-    distinct, index = cluster(np.abs(values))
-    if distinct.size and distinct[0] <= CLUSTER_TOLERANCE * distinct[-1]:
+    values = np.abs(values)
+    reference = max(float(values.max(initial=0.0)), scale)
+    distinct, index = cluster(values, reference)
+    if distinct.size and distinct[0] <= CLUSTER_TOLERANCE * reference:
         distinct[0] = 0.0
     counts = np.bincount(index, weights, minlength=distinct.size).round().astype(int)
     for array in (distinct, counts):
         array.setflags(write=False)
-    return Spectrum(distinct, counts), index
+    return Spectrum(distinct, counts, scale), index

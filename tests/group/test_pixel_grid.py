@@ -25,7 +25,9 @@ def spectral(n: int) -> Representation:
     return pixel_grid(n, SO2())
 
 
-@given(st.integers(1, 20), st.floats(-7, 7), st.floats(-7, 7))
+@given(st.integers(1, 11), st.floats(-7, 7), st.floats(-7, 7))
+@example(14, 3.0, -5.0)
+@example(20, 0.1, 2.0)
 @example(28, 0.1, 2.0)
 @example(31, 0.1, 2.0)
 @example(32, 0.1, 2.0)
@@ -92,7 +94,7 @@ def test_odd_sizes_extend_to_reflections(n: int) -> None:
         np.testing.assert_allclose(flip @ rep(theta).numpy() @ flip, rep(-theta), atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [*range(2, 17), 28])
+@pytest.mark.parametrize("n", [*range(2, 17), 20])
 def test_no_frequency_sits_on_a_tie(n: int) -> None:
     """Snapping is decided by the mathematics, not by rounding: no frequency is within 1e-6 of a tie.
 
@@ -138,9 +140,10 @@ def test_turns_a_blob_counter_clockwise_and_accurately() -> None:
         cx, cy = radius * math.cos(angle), -radius * math.sin(angle)
         return np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma**2))
 
-    for start in np.linspace(0, 2 * math.pi, 7):
-        for theta in (0.3, 1.0, 2.2):
-            turned = rep(theta).numpy() @ blob(start, 0.2 * n)
+    for theta in (0.3, 1.0, 2.2):
+        rho = rep(theta).numpy()
+        for start in np.linspace(0, 2 * math.pi, 7):
+            turned = rho @ blob(start, 0.2 * n)
             assert np.abs(turned - blob(start + theta, 0.2 * n)).max() < 1e-3
 
 
@@ -255,7 +258,7 @@ def test_defects_report_energy_shares_of_data() -> None:
         (lambda: pixel_grid(0, SO2()), ValueError, "size"),
         (lambda: pixel_grid((3, -1), SO2()), ValueError, "size"),
         (lambda: pixel_grid(2.5, SO2()), TypeError, "size"),
-        (lambda: pixel_grid(4, "SO2"), ValueError, "SO2\\(\\) or CyclicGroup"),
+        (lambda: pixel_grid(4, "SO2"), ValueError, "CyclicGroup\\(n\\) or DihedralGroup"),
         (lambda: pixel_grid(4, SO2(), method="nearest"), ValueError, "method must be"),
         (lambda: pixel_grid(4, SO2(), method="permutation"), ValueError, 'use method="spectral"'),
         (lambda: pixel_grid((4, 5), CyclicGroup(4), method="permutation"), ValueError, "4 x 5"),

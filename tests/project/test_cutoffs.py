@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.project import Hard, Smooth, Softness, Spectrum
+from equikernels.group import CyclicGroup, Representation
+from equikernels.project import EquivariantProjector, Hard, Smooth, Softness, Spectrum
 from equikernels.project.spectrum import cluster, spectrum_of
+from tests.strategies import random_orthogonal
 
 
 @st.composite
@@ -108,3 +110,11 @@ def test_a_spectrum_reads_as_its_singular_values() -> None:
 def test_bad_cutoffs_are_named(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_rounding_of_a_constraint_that_vanishes_is_zero() -> None:
+    """Trivial representations in another basis: every singular value is rounding, and all are one zero."""
+    rep = Representation(CyclicGroup(3), [(0, 3)], random_orthogonal(3, 1))
+    for method in ("spectral", "svd"):
+        P = EquivariantProjector(rep, rep, Softness(0), method=method)
+        assert P.spectrum.zeros == P.dimension == 9

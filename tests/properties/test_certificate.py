@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from equikernels.group import SO2, CyclicGroup, pixel_grid
 from equikernels.project import EquivariantProjector, Hard, InvariantProjector, Smooth, Softness
-from tests.strategies import cutoffs, group_elements, groups, random_weight, representations, seeds
+from tests.strategies import (
+    certified_groups,
+    cutoffs,
+    group_elements,
+    one_generator_groups,
+    random_weight,
+    representations,
+    seeds,
+)
 
 KINDS = ("posterior", "prior")
 NORMS = ("frobenius", "operator")
@@ -29,7 +37,7 @@ def measured(w, rep_in, rep_out, g, norm: str) -> float:
 @settings(max_examples=1000, deadline=None)
 @given(st.data())
 def test_no_bound_is_violated(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     elements = [data.draw(group_elements(group)) for _ in range(ELEMENTS)]
@@ -55,7 +63,7 @@ def test_no_bound_is_violated(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_frobenius_certificate_is_exact_for_one_generator(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     raw = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
@@ -66,7 +74,7 @@ def test_frobenius_certificate_is_exact_for_one_generator(data: st.DataObject) -
 
 @given(st.data())
 def test_posterior_is_below_prior_and_below_duhamel(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     cutoff = data.draw(st.floats(0, 4))
     certificate = EquivariantProjector(rep_in, rep_out, Hard(cutoff)).certificate(
@@ -183,7 +191,7 @@ def test_several_generators_keep_the_linear_bound() -> None:
 @given(st.data())
 def test_certificates_of_the_other_methods_hold(data: st.DataObject) -> None:
     """The dense projector and the published block rule carry valid bounds too."""
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     method = data.draw(st.sampled_from(["svd", "schur"]))
     cutoff = Hard(data.draw(st.floats(0, 6))) if method == "schur" else data.draw(cutoffs)
@@ -204,7 +212,7 @@ def test_certificates_of_the_other_methods_hold(data: st.DataObject) -> None:
 @given(st.data())
 def test_block_rule_is_idempotent_and_keeps_strict_weights(data: st.DataObject) -> None:
     """The published rule is a projection, and a strictly equivariant weight passes it unchanged."""
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
     P = EquivariantProjector(rep_in, rep_out, Hard(data.draw(st.floats(0, 6))), method="schur")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from equikernels.group import Representation
 from equikernels.project import EquivariantProjector, Hard, InvariantProjector, Smooth, Softness
 from tests.strategies import (
+    certified_groups,
     cutoffs,
     group_elements,
-    groups,
+    one_generator_groups,
     random_orthogonal,
     random_weight,
     representations,
@@ -56,7 +57,7 @@ def test_spectral_equals_svd_on_random_normal_operators(data: st.DataObject) -> 
 
 @given(st.data())
 def test_spectral_equals_svd_on_representations(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     cutoff = data.draw(cutoffs)
     fast = EquivariantProjector(rep_in, rep_out, cutoff)
@@ -69,7 +70,7 @@ def test_spectral_equals_svd_on_representations(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_self_adjoint_contracting_and_commuting_with_the_group(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     v = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
@@ -83,7 +84,7 @@ def test_self_adjoint_contracting_and_commuting_with_the_group(data: st.DataObje
 
 @given(st.data())
 def test_true_projections_are_idempotent_with_an_orthonormal_basis(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep_in, rep_out = data.draw(representations(group, 1)), data.draw(representations(group, 1))
     cutoff = data.draw(
         st.one_of(st.floats(0, 6).map(Hard), st.floats(0, 1).map(lambda s: Softness(s, "down")))
@@ -104,7 +105,7 @@ def test_true_projections_are_idempotent_with_an_orthonormal_basis(data: st.Data
 
 @given(st.data())
 def test_hard_projections_are_nested_and_end_at_the_identity(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     low, high = sorted((data.draw(st.floats(0, 6)), data.draw(st.floats(0, 6))))
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
@@ -117,7 +118,7 @@ def test_hard_projections_are_nested_and_end_at_the_identity(data: st.DataObject
 
 @given(st.data())
 def test_a_change_of_basis_carries_the_projector_along(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     cutoff = data.draw(cutoffs)
     q_in = random_orthogonal(rep_in.dim, data.draw(seeds))
@@ -136,7 +137,7 @@ def test_a_change_of_basis_carries_the_projector_along(data: st.DataObject) -> N
 
 @given(st.data())
 def test_invariant_projector_is_the_trivial_case(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(one_generator_groups)
     rep = data.draw(representations(group))
     cutoff = data.draw(cutoffs)
     w = random_weight(4, 2 * rep.dim, data.draw(seeds))
@@ -156,7 +157,7 @@ def test_invariant_projector_is_the_trivial_case(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_channels_and_batches_are_projected_block_by_block(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     m, n = P.shape
@@ -172,7 +173,7 @@ def test_channels_and_batches_are_projected_block_by_block(data: st.DataObject) 
 
 @given(st.data())
 def test_gradient_is_the_projector_and_float32_follows_float64(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(certified_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds)).requires_grad_()

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from equikernels.group.cyclic import CyclicGroup
+from equikernels.group.dihedral import DihedralGroup
 from equikernels.group.grids.geometry import PixelGrid, make_grid
 from equikernels.group.grids.spectral import SpectralModes, spectral_modes
 from equikernels.group.group import Group
+from equikernels.group.o2 import DETERMINANT, O2
 from equikernels.group.permutation import PermutationRepresentation
 from equikernels.group.representation import Representation, frozen
 from equikernels.group.so2 import SO2
@@ -48,8 +50,8 @@ class GridRepresentation(Representation):
 
         Returns:
             The entries of `Representation.defects`, then "quarter_turn" (on a rectangle
-            "half_turn"): |rho - P| / |I| in the Frobenius norm against the exact index map P of
-            that turn, where the group holds it; with `data`, "energy_outside_disc" and
+            "half_turn") and "flip": |rho - P| / |I| in the Frobenius norm against the exact index map
+            P of that element, where the group holds it; with `data`, "energy_outside_disc" and
             "energy_high_frequency", shares between 0 and 1.
         """
         report = self._matrix_defects() | self._turn_defect()
@@ -59,16 +61,17 @@ class GridRepresentation(Representation):
 
     def _turn_defect(self) -> dict[str, float]:
         parts = 4 if self.grid.is_square else 2
-        if isinstance(self.group, CyclicGroup):
-            if self.group.n % parts:
-                return {}
-            rho = self(self.group.n // parts)
-        else:
-            rho = self(2 * np.pi / parts)
-        exact = self.grid.quarter_turn if parts == 4 else self.grid.half_turn
-        permutation = torch.eye(self.dim, dtype=torch.float64)[exact.copy()]
-        size = float(np.sqrt(self.dim))
-        return {"quarter_turn" if parts == 4 else "half_turn": float((rho - permutation).norm()) / size}
+        name = "quarter_turn" if parts == 4 else "half_turn"
+        turn: Any = 2 * np.pi / parts
+        if isinstance(self.group, (CyclicGroup, DihedralGroup)):
+            turn = self.group.n // parts if self.group.n % parts == 0 else None
+        exact = {} if turn is None else {name: (turn, getattr(self.grid, name))}
+        if isinstance(self.group, O2):
+            exact = {name: ((turn, 0), exact[name][1]), "flip": ((0.0, 1), self.grid.mirror)}
+        if isinstance(self.group, DihedralGroup):
+            exact["flip"] = (self.group.n, self.grid.mirror)
+        eye, size = torch.eye(self.dim, dtype=torch.float64), float(np.sqrt(self.dim))
+        return {what: float((self(g) - eye[p.copy()]).norm()) / size for what, (g, p) in exact.items()}
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
@@ -76,11 +79,13 @@ class GridRepresentation(Representation):
 
 
 class PermutationGrid(PermutationRepresentation, GridRepresentation):
-    """Turns that carry pixels to pixels."""
+    """Turns and flips that carry pixels to pixels."""
 
-    def __init__(self, group: CyclicGroup, grid: PixelGrid, name: str) -> None:
-        sources = {1: "identity", 2: "half_turn", 4: "quarter_turn"}
-        super().__init__(group, getattr(grid, sources[group.n]), name)
+    def __init__(self, group: CyclicGroup | DihedralGroup, grid: PixelGrid, name: str) -> None:
+        sources = [getattr(grid, {1: "identity", 2: "half_turn", 4: "quarter_turn"}[group.n])]
+        if isinstance(group, DihedralGroup):
+            sources = [*sources, grid.mirror] if group.n > 1 else [grid.mirror]
+        super().__init__(group, np.stack(sources), name)
         self._set(_grid=grid, _method="permutation")
 
     @cached_property
@@ -89,16 +94,24 @@ class PermutationGrid(PermutationRepresentation, GridRepresentation):
 
 
 class SpectralGrid(GridRepresentation):
-    """The spectral representation of SO(2) on a grid, or its restriction to C_n."""
+    """The spectral representation of SO(2) or O(2) on a grid, or its restriction to C_n or D_n."""
 
     _obstructed: int
 
     def __init__(self, group: Group, grid: PixelGrid, modes: SpectralModes, name: str) -> None:
-        so2 = SO2()
-        irreps = [(0, modes.fixed.shape[1])] + [(k, basis.shape[1]) for k, basis in modes.planes]
-        columns = [modes.fixed] + [basis.reshape(grid.dim, -1) for _, basis in modes.planes]
-        whole = Representation(so2, irreps, np.concatenate(columns, axis=1))
-        restricted = whole if group == so2 else whole.restrict(group).decompose()
+        reflects = isinstance(group, (O2, DihedralGroup))
+        irreps: list[tuple[int | str, int]] = [(0, modes.fixed_even.shape[1])]
+        irreps.append((DETERMINANT if reflects else 0, modes.fixed_odd.shape[1]))
+        columns = [modes.fixed_even, modes.fixed_odd]
+        for k, basis in modes.planes:
+            if reflects and k % 2:
+                # The irrep of odd k has the flip diag(-1, 1): a quarter turn of the plane.
+                basis = np.stack([basis[..., 1], -basis[..., 0]], axis=-1)
+            irreps.append((k, basis.shape[1]))
+            columns.append(basis.reshape(grid.dim, -1))
+        planar: Group = O2() if reflects else SO2()
+        whole = Representation(planar, irreps, np.concatenate(columns, axis=1))
+        restricted = whole if group == planar else whole.restrict(group).decompose()
         self._init(group, grid.dim, name)
         self._set(_irreps=restricted.irreps, _given_basis=restricted._basis, _grid=grid, _method="spectral")
         self._set(_obstructed=modes.obstructed)
@@ -196,24 +209,27 @@ def pixel_grid(
     method: str = "auto",
     mask: str | Tensor | np.ndarray | None = None,
 ) -> GridRepresentation:
-    """How rotations act on the pixels of a grid (no channels): vectors of dimension H * W.
+    """How rotations and flips act on the pixels of a grid (no channels): vectors of dimension H * W.
 
     A positive angle turns content counter-clockwise as displayed, row 0 on top, about
     ((W-1)/2, (H-1)/2); 90 degrees is torch.rot90(k=1) on the last two axes. Index = row * W + column.
 
     Args:
         size: N for N x N pixels, or (H, W).
-        group: SO2() or CyclicGroup(n); the generator of C_n is the turn by 2 pi / n.
-        method: "permutation": exact index maps (C_1, C_2; C_4 on squares). "spectral": an exact
-            orthogonal group law for every angle, made from the sinc derivative. It is accurate as
-            an image rotation for band-limited content inside the inscribed disc only. "bilinear":
+        group: SO2(), O2(), CyclicGroup(n) or DihedralGroup(n); the turn of C_n and D_n is by 2 pi / n,
+            the flip of O(2) and D_n is left-right.
+        method: "permutation": exact index maps (C_1, C_2, D_1, D_2; C_4 and D_4 on squares).
+            "spectral": an exact orthogonal group law for every angle, made from the sinc derivative. It is
+            accurate as an image rotation for band-limited content inside the inscribed disc only. "bilinear":
             the matrices of bilinear sampling, for comparison: they are no representation and no
             bound holds for them. "auto": permutation where it exists, else spectral.
         mask: "disc" keeps the pixels within min(H, W) / 2 of the centre; a boolean (H, W) tensor
             keeps its true pixels and must have the grid's symmetry. The dimension shrinks.
 
     Raises:
-        ValueError: unknown method or mask, a group without this action, a size it does not fit.
+        ValueError: unknown method or mask, a group without this action, a size it does not fit. No
+            representation of O(2) on an even square grid contains the exact D_4, so O2() and
+            DihedralGroup(n) for n other than 1, 2, 4 need an odd size there.
 
     For N = 2 modulo 4 one mode of the spectral representation must stay fixed although the exact
     quarter turn negates it: `defects()["quarter_turn"]` is 2 / N then, and 0 for every other N.
@@ -225,11 +241,15 @@ def pixel_grid(
     True
     """
     grid = make_grid(size, mask)
-    if not isinstance(group, (SO2, CyclicGroup)):
-        raise ValueError(f"pixel_grid acts by SO2() or CyclicGroup(n), got {group!r}")
+    if not isinstance(group, (SO2, O2, CyclicGroup, DihedralGroup)):
+        raise ValueError(
+            f"group must be SO2(), O2(), CyclicGroup(n) or DihedralGroup(n) for pixel_grid, got {group!r}"
+        )
     if method not in ("auto", "permutation", "spectral", "bilinear"):
         raise ValueError(f'method must be "auto", "permutation", "spectral" or "bilinear", got {method!r}')
-    permutes = isinstance(group, CyclicGroup) and (group.n in (1, 2) or (group.n == 4 and grid.is_square))
+    permutes = isinstance(group, (CyclicGroup, DihedralGroup)) and (
+        group.n in (1, 2) or (group.n == 4 and grid.is_square)
+    )
     if method == "permutation" and not permutes:
         raise ValueError(
             f"{group!r} does not carry the pixels of a {grid.height} x {grid.width} grid to pixels: "
@@ -239,8 +259,18 @@ def pixel_grid(
     masked = "" if grid.mask is None else ", masked"
     name = f"{chosen} grid {grid.height}x{grid.width}{masked}"
     if chosen == "permutation":
-        assert isinstance(group, CyclicGroup)
+        assert isinstance(group, (CyclicGroup, DihedralGroup))
         return PermutationGrid(group, grid, name)
     if chosen == "bilinear":
+        if not isinstance(group, (SO2, CyclicGroup)):
+            raise ValueError(f'method="bilinear" turns only: use SO2() or CyclicGroup(n), got {group!r}')
         return BilinearGrid(group, grid, name)
-    return SpectralGrid(group, grid, spectral_modes(grid), name)
+    modes = spectral_modes(grid)
+    stuck = 2 * modes.one_parity + modes.obstructed
+    if stuck and isinstance(group, (O2, DihedralGroup)):
+        raise ValueError(
+            f"{group!r} cannot act on a {grid.height} x {grid.width} grid{masked}: {stuck} of the modes that "
+            "must turn have one sign under the flip, and a turn that the flip reverses needs both signs. "
+            f"On squares use an odd size, for example {max(grid.height, grid.width) // 2 * 2 + 1}"
+        )
+    return SpectralGrid(group, grid, modes, name)

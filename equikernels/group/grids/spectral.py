@@ -31,15 +31,20 @@ class SpectralModes:
 
     Attributes:
         planes: pairs (k, basis) with k >= 1 and `basis` (dim, copies, 2): the planes that turn by
-            k theta, their first axis towards the second.
-        fixed: (dim, count), the modes that do not turn.
+            k theta, their first axis towards the second. The left-right flip keeps the first axis and
+            negates the second, except in `one_parity` planes.
+        fixed_even, fixed_odd: (dim, count), the modes that do not turn, by their sign under the flip.
         obstructed: how many of the fixed modes ought to turn, because P moves them: there, and
             only there, rho differs from the exact turn of the grid.
+        one_parity: how many planes hold two modes of equal sign under the flip. The flip cannot
+            reverse their turn, so only where there are none, and no obstruction, O(2) acts.
     """
 
     planes: tuple[tuple[int, np.ndarray], ...]
-    fixed: np.ndarray
+    fixed_even: np.ndarray
+    fixed_odd: np.ndarray
     obstructed: int
+    one_parity: int
 
 
 def sinc_derivative(n: int) -> np.ndarray:
@@ -89,8 +94,10 @@ class _Collector:
     def __init__(self, grid: PixelGrid) -> None:
         self.grid = grid
         self.planes: dict[int, list[np.ndarray]] = {}
-        self.fixed: list[np.ndarray] = [np.zeros((grid.dim, 0))]
+        nothing = np.zeros((grid.dim, 0))
+        self.fixed: tuple[list[np.ndarray], list[np.ndarray]] = ([nothing], [nothing])
         self.obstructed = 0
+        self.one_parity = 0
 
     def add(self, frequencies: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
         """Planes (first, second) with signed integer frequencies; a negative one reverses its plane."""
@@ -98,7 +105,8 @@ class _Collector:
         for k in np.unique(np.abs(frequencies)):
             chosen = np.abs(frequencies) == k
             if k == 0:
-                self.fixed += [first[:, chosen], second[:, chosen]]
+                self.fixed[0].append(first[:, chosen])
+                self.fixed[1].append(second[:, chosen])
             else:
                 self.planes.setdefault(int(k), []).append(np.stack([first[:, chosen], second[:, chosen]], -1))
 
@@ -117,7 +125,8 @@ class _Collector:
         self.add(_nearest(sigma[:rank], residue, modulus), first[:, :rank], second[:, :rank])
         rest = [first[:, rank:], second[:, rank:]]
         if residue == 0:
-            self.fixed += rest
+            for parity in (0, 1):
+                self.fixed[parity].append(rest[parity])
             return
         # Null modes that the exact turn moves. Laplacian eigenvectors make them definite; neighbours
         # are paired to turn together, and one left over has no partner: the obstruction.
@@ -125,10 +134,12 @@ class _Collector:
         partners = min(null.shape[1] for null in ordered)
         frequency = np.full(partners, residue)
         self.add(frequency, ordered[0][:, :partners], ordered[1][:, :partners])
-        alone = np.concatenate([null[:, partners:] for null in ordered], axis=1)
+        parity = 0 if ordered[0].shape[1] > partners else 1
+        alone = ordered[parity][:, partners:]
         pairs = alone.shape[1] // 2
         self.add(np.full(pairs, residue), alone[:, 0 : 2 * pairs : 2], alone[:, 1 : 2 * pairs : 2])
-        self.fixed.append(alone[:, 2 * pairs :])
+        self.one_parity += pairs
+        self.fixed[parity].append(alone[:, 2 * pairs :])
         self.obstructed += alone.shape[1] - 2 * pairs
 
     def _by_laplacian(self, null: np.ndarray) -> np.ndarray:
@@ -143,7 +154,8 @@ class _Collector:
 
     def modes(self) -> SpectralModes:
         planes = tuple((k, np.concatenate(self.planes[k], axis=1)) for k in sorted(self.planes))
-        return SpectralModes(planes, np.concatenate(self.fixed, axis=1), self.obstructed)
+        even, odd = (np.concatenate(modes, axis=1) for modes in self.fixed)
+        return SpectralModes(planes, even, odd, self.obstructed, self.one_parity)
 
 
 def _singular_planes(k: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -36,9 +36,7 @@ def newest(record: list[Row]) -> list[Row]:
         stamp = (row.date, position[row.run])
         key = (row.device_type, row.operation)
         latest[key] = max(latest.get(key, stamp), stamp)
-    return [
-        row for row in record if latest[row.device_type, row.operation] == (row.date, position[row.run])
-    ]
+    return [row for row in record if latest[row.device_type, row.operation] == (row.date, position[row.run])]
 
 
 def ratios(measured: Iterable[Row], peer: str) -> dict[str, float]:
@@ -145,9 +143,7 @@ def _mode_table(mode: str, measured: list[Row]) -> str:
         for size in dict.fromkeys(row.size for row in measured)
     ]
     if any(by_peer.values()):
-        means = [
-            _ratio(geometric_mean(by_peer[peer].values())) if by_peer[peer] else "" for peer in peers
-        ]
+        means = [_ratio(geometric_mean(by_peer[peer].values())) if by_peer[peer] else "" for peer in peers]
         lines.append(["geometric mean", *("" for _ in providers), *means])
     return _table(head, lines)
 

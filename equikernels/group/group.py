@@ -155,6 +155,10 @@ class Group(ABC):
             operators.append(rho - np.eye(len(rho)))
         return np.stack(operators)
 
+    def tensor_candidates(self, left: Label, right: Label) -> tuple[Label, ...]:
+        """Labels among which the irreps of left tensor right are; of a finite group all labels."""
+        return tuple(rep.irreps[0][0] for rep in self.irreps())
+
     @abstractmethod
     def restrict_irrep(self, label: Label, subgroup: Group) -> tuple[tuple[Label, ...], np.ndarray]:
         """Labels of the subgroup's irreps inside an irrep, and the orthogonal matrix Q (d, d)

@@ -156,6 +156,11 @@ class O2(Group):
     def irrep_generators(self, label: int | str) -> np.ndarray:
         return SO2().irrep_generators(0 if label == DETERMINANT else int(label))
 
+    def tensor_candidates(self, left: int | str, right: int | str) -> tuple[int | str, ...]:
+        planes = [0 if label == DETERMINANT else int(label) for label in (left, right)]
+        frequencies = {abs(planes[0] - planes[1]), sum(planes)} - {0}
+        return (0, DETERMINANT, *sorted(frequencies))
+
     def restrict_irrep(self, label: int | str, subgroup: Group) -> tuple[tuple[Any, ...], np.ndarray]:
         from equikernels.group.cyclic import CyclicGroup
         from equikernels.group.dihedral import DihedralGroup, reduce_reflected_frequency

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.linalg import block_diag
 from torch import Tensor
 
 from equikernels.group.group import Element, Group, Label
+from equikernels.group.intertwiners import tensor_embeddings
 
 ORTHOGONALITY_TOLERANCE = 1e-9
 
@@ -293,6 +294,42 @@ class Representation:
         return Representation(self.group, self.irreps * int(copies), basis)
 
     __rmul__ = __mul__
+
+    def __matmul__(self, other: Representation) -> Representation:
+        """The tensor product g -> rho(g) kron sigma(g) (numpy.kron order), with its irreps found.
+
+        The linear maps from V to W are V @ W: with vec stacking columns,
+        vec(sigma(g) M rho(g)^-1) = (rho(g) kron sigma(g)) vec M.
+        """
+        if not isinstance(other, Representation):
+            return NotImplemented
+        if self.group != other.group:
+            raise ValueError(
+                "representations of different groups have no tensor product: "
+                f"{self.group!r} and {other.group!r}"
+            )
+        labels: list[tuple[Label, int]] = []
+        columns: list[np.ndarray] = [np.zeros((self.dim * other.dim, 0))]
+        for left, left_basis in self._copies():
+            for right, right_basis in other._copies():
+                both = np.kron(left_basis, right_basis)
+                for label, embedding in tensor_embeddings(self.group, left, right):
+                    labels.append((label, 1))
+                    columns.append(both @ embedding)
+        return Representation(self.group, labels, np.concatenate(columns, axis=1))
+
+    def _copies(self) -> Iterator[tuple[Label, np.ndarray]]:
+        """Each copy of each irrep with the columns (dim, d) of the change of basis that span it."""
+        start, basis = 0, self.change_of_basis
+        for label, multiplicity in self.irreps:
+            d = self.group.irrep_dim(label)
+            for _ in range(multiplicity):
+                yield label, basis[:, start : start + d]
+                start += d
+
+    def dual(self) -> Representation:
+        """g -> rho(g^-1)^T, which for an orthogonal representation is rho itself."""
+        return self
 
     # -- identity ------------------------------------------------------------------------------
 

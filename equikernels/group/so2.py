@@ -139,6 +139,9 @@ class SO2(Group):
             return np.zeros((1, 1, 1))
         return label * np.array([[[0.0, -1.0], [1.0, 0.0]]])
 
+    def tensor_candidates(self, left: int, right: int) -> tuple[int, ...]:
+        return tuple(sorted({abs(left - right), left + right}))
+
     def restrict_irrep(self, label: int, subgroup: Group) -> tuple[tuple[int, ...], np.ndarray]:
         from equikernels.group.cyclic import CyclicGroup, reduce_frequency
 

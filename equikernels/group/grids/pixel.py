@@ -152,6 +152,12 @@ class BilinearGrid(GridRepresentation):
 
     __rmul__ = __mul__
 
+    def __matmul__(self, other: Representation) -> Representation:
+        raise ValueError(f"{self!r} has no tensor product: it is not a representation")
+
+    def dual(self) -> Representation:
+        raise ValueError(f"{self!r} has no dual: it is not a representation")
+
     def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
         step = self.group.step if isinstance(self.group, CyclicGroup) else 1.0
         angle = step * g.to(dtype)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equikernels.group import SO2, CyclicGroup, PermutationRepresentation, Representation
-from tests.strategies import group_elements, groups, random_orthogonal, representations
+from equikernels.testing.strategies import group_elements, groups, random_orthogonal, representations
 
 
 @given(st.data())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, pixel_grid
 from equikernels.group.intertwiners import tensor_embeddings
-from tests.strategies import group_elements, groups, labels, representations
+from equikernels.testing.strategies import group_elements, groups, labels, representations
 
 
 @given(st.data())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from equikernels.group import CyclicGroup, Representation
 from equikernels.project import EquivariantProjector, Hard, Smooth, Softness, Spectrum
 from equikernels.project.spectrum import cluster, spectrum_of
-from tests.strategies import random_orthogonal
+from equikernels.testing.strategies import random_orthogonal
 
 
 @st.composite

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from equikernels.group import SO2, CyclicGroup, pixel_grid
 from equikernels.project import EquivariantProjector, Hard, InvariantProjector, Smooth, Softness
-from tests.strategies import (
+from equikernels.testing.strategies import (
     certified_groups,
     cutoffs,
     group_elements,

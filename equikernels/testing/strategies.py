@@ -1,4 +1,11 @@
-"""Hypothesis strategies for the groups, elements, representations and cut-offs at hand."""
+"""Hypothesis strategies: groups, elements, representations, cut-offs, weights.
+
+>>> from hypothesis import given
+>>> @given(groups.flatmap(lambda group: representations(group)))
+... def test_dimension(rep):
+...     assert rep(rep.group.identity).shape == (rep.dim, rep.dim)
+>>> test_dimension()
+"""
 
 from __future__ import annotations
 
@@ -10,15 +17,26 @@ from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Group, Repres
 from equikernels.project import Hard, Smooth, Softness
 
 seeds = st.integers(0, 2**32 - 1)
-one_generator_groups = st.one_of(st.just(SO2()), st.integers(1, 12).map(CyclicGroup))
-certified_groups = st.one_of(one_generator_groups, st.integers(1, 6).map(DihedralGroup))
-groups = st.one_of(certified_groups, st.just(O2()))
+"""Seeds for random generators."""
+
+one_generator_groups: st.SearchStrategy[Group] = st.one_of(
+    st.just(SO2()), st.integers(1, 12).map(CyclicGroup)
+)
+"""SO(2) and C_n: one Lie generator or one discrete one."""
+
+certified_groups: st.SearchStrategy[Group] = st.one_of(
+    one_generator_groups, st.integers(1, 6).map(DihedralGroup)
+)
+"""Groups for which projectors carry certificates."""
+
+groups: st.SearchStrategy[Group] = st.one_of(certified_groups, st.just(O2()))
+"""Every group with strategies for its elements and labels."""
 
 
 def random_orthogonal(n: int, seed: int) -> np.ndarray:
     """A random orthogonal matrix from the QR decomposition of a Gaussian one."""
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))
-    return q * np.sign(np.diag(r))
+    return np.asarray(q * np.sign(np.diag(r)))
 
 
 def group_elements(group: Group) -> st.SearchStrategy[object]:

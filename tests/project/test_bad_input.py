@@ -157,3 +157,10 @@ def test_projection_ignores_autocast() -> None:
 def test_numpy_weights_are_accepted() -> None:
     w = np.arange(4.0).reshape(2, 2)
     assert torch.equal(P(w), P(torch.tensor(w)))
+
+
+def test_nearly_normal_operators_are_not_taken_for_normal() -> None:
+    """A defect of 1e-10 belongs to an off-diagonal part of 1e-5, by which the spectral form would be wrong."""
+    nearly = np.array([[1.0, 1e-5], [0.0, 1.0 + 1e-5]])
+    with pytest.raises(ValueError, match=r"is not normal \(its blocks differ from it by 1\.0e-05\)"):
+        EquivariantProjector.from_operators([nearly], [SKEW], Hard(1), method="spectral")

@@ -7,6 +7,7 @@ integers k + n * flip meaning r^k s^flip. Representations are immutable, orthogo
 
 from equikernels.group.cyclic import CyclicGroup
 from equikernels.group.dihedral import DihedralGroup
+from equikernels.group.from_operators import representation_from_operators
 from equikernels.group.grids import pixel_grid
 from equikernels.group.group import Group
 from equikernels.group.o2 import O2
@@ -23,4 +24,5 @@ __all__ = [
     "PermutationRepresentation",
     "Representation",
     "pixel_grid",
+    "representation_from_operators",
 ]

@@ -160,7 +160,7 @@ def test_numpy_weights_are_accepted() -> None:
 
 
 def test_nearly_normal_operators_are_not_taken_for_normal() -> None:
-    """A defect of 1e-10 belongs to an off-diagonal part of 1e-5, by which the spectral form would be wrong."""
+    """A defect of 1e-10 belongs to an off-diagonal part of 1e-5, and the spectral form would be off by it."""
     nearly = np.array([[1.0, 1e-5], [0.0, 1.0 + 1e-5]])
     with pytest.raises(ValueError, match=r"is not normal \(its blocks differ from it by 1\.0e-05\)"):
         EquivariantProjector.from_operators([nearly], [SKEW], Hard(1), method="spectral")

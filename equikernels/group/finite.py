@@ -53,6 +53,9 @@ class FiniteGroup(Group):
     ) -> Element:
         return torch.randint(self.order, (n,), generator=generator, dtype=dtype or torch.int64, device=device)
 
+    def quadrature(self, degree: int | None = None) -> tuple[Element, Tensor]:
+        return self.elements(), torch.full((self.order,), 1 / self.order, dtype=torch.float64)
+
     def exp(self, a: Any) -> Element:
         raise ValueError(f"{self!r} is finite: it has no Lie algebra and no exp")
 

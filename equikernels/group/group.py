@@ -86,6 +86,20 @@ class Group(ABC):
     def elements(self) -> Tensor:
         """All elements of a finite group; raises ValueError for an infinite one."""
 
+    def quadrature(self, degree: int | None = None) -> tuple[Element, Tensor]:
+        """Elements and weights (float64, sum 1) that integrate over the Haar measure.
+
+        Exact for every matrix entry of the irreps up to frequency `degree`; a finite group needs no
+        degree: its quadrature is the list of its elements and is exact for every function. Raises
+        ValueError for a group without one.
+        """
+        raise ValueError(f"no quadrature is available for {self!r} yet: average over sample(n)")
+
+    @property
+    def structure_constants(self) -> np.ndarray:
+        """c (d, d, d), float64, with [X_i, X_j] = sum_k c_ijk X_k; zero for abelian algebras."""
+        return np.zeros((self.lie_dim,) * 3)
+
     @abstractmethod
     def exp(self, a: Any) -> Element:
         """The element exp(sum_k a_k X_k) of algebra coordinates (..., lie_dim)."""

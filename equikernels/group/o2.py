@@ -99,6 +99,12 @@ class O2(Group):
     def elements(self) -> Element:
         raise ValueError("O(2) is infinite: it has no list of elements; use sample(n)")
 
+    def quadrature(self, degree: int | None = None) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The quadrature of SO(2) on both components."""
+        angles, weights = SO2().quadrature(degree)
+        flips = torch.arange(2).repeat_interleave(len(angles))
+        return (angles.repeat(2), flips), weights.repeat(2) / 2
+
     def exp(self, a: Any) -> tuple[Tensor, Tensor]:
         """The rotation of algebra coordinates (..., 1); a single number is its one coordinate."""
         angle = SO2().exp(a)

@@ -86,6 +86,14 @@ class SO2(Group):
     def elements(self) -> Tensor:
         raise ValueError("SO(2) is infinite: it has no list of elements; use sample(n)")
 
+    def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
+        """degree + 1 equal angles: the mean of exp(i k t) over them is 0 for 0 < |k| <= degree."""
+        if degree is None or check_frequency(degree) < 0:
+            raise ValueError(f"degree must be a frequency >= 0 for SO(2), got {degree!r}")
+        count = check_frequency(degree) + 1
+        angles = self._wrap(torch.arange(count, dtype=torch.float64) * (2 * math.pi / count))
+        return angles, torch.full((count,), 1 / count, dtype=torch.float64)
+
     def exp(self, a: Any) -> Tensor:
         """The angle of algebra coordinates (..., 1); a single number is its one coordinate."""
         a = self.check(a)

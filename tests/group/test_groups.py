@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, Representation
+from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Representation
 
 angles = st.floats(-20, 20, allow_nan=False)
 orders = st.integers(1, 40)
@@ -179,3 +179,31 @@ def test_bad_values_are_named(call, message: str) -> None:
 def test_elements_of_the_wrong_kind_are_refused(call) -> None:
     with pytest.raises(TypeError, match="elements of"):
         call()
+
+
+@pytest.mark.parametrize(
+    "group", [SO2(), O2(), CyclicGroup(1), CyclicGroup(6), DihedralGroup(2), DihedralGroup(5)], ids=repr
+)
+def test_quadrature_makes_matrix_entries_orthonormal(group) -> None:
+    """Schur: the mean of rho_ij(g)^2 is the inverse of the dimension for real types, and the mean of any
+    irrep but the trivial one is zero."""
+    degree = None if group.order is not None else 6
+    irreps = group.irreps() if degree is None else group.irreps(3)
+    elements, weights = group.quadrature(degree)
+    assert weights.sum() == pytest.approx(1)
+    for rep in irreps:
+        rho = rep(elements, dtype=torch.float64)
+        mean = torch.einsum("g,gij->ij", weights, rho)
+        trivial = rep == group.trivial()
+        torch.testing.assert_close(mean, torch.full_like(mean, float(trivial)), atol=1e-12, rtol=0)
+        square = torch.einsum("g,gij->ij", weights, rho**2)
+        torch.testing.assert_close(square, torch.full_like(square, 1 / rep.dim), atol=1e-12, rtol=0)
+
+
+def test_quadrature_of_infinite_groups_needs_a_degree() -> None:
+    for group in (SO2(), O2()):
+        assert group.structure_constants.shape == (1, 1, 1)
+        assert not group.structure_constants.any()
+        with pytest.raises(ValueError, match="degree must be a frequency"):
+            group.quadrature()
+    assert CyclicGroup(4).structure_constants.shape == (0, 0, 0)

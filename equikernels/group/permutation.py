@@ -18,7 +18,7 @@ class PermutationRepresentation(Representation):
     """rho(s) permutes the coordinates: (rho(s) x)[i] = x[source[i]] for each generator s.
 
     Args:
-        group: a finite group whose elements are integers: CyclicGroup or DihedralGroup.
+        group: a finite group whose elements are integers: CyclicGroup, DihedralGroup or CubeGroup.
         source: integers (generators, dim), or (dim,) for one generator, a permutation for each of
             `group.discrete_elements`; raises ValueError if they do not obey the group's relations.
         name: how the representation prints.

@@ -354,9 +354,10 @@ class Representation:
 
 def probe_elements(group: Group) -> list[Element]:
     """A few fixed elements on which a law is checked: every element of a small group, elsewhere
-    irrational steps that share no symmetry with a grid."""
-    if group.order is not None:
+    seeded random ones."""
+    if group.order is not None and group.order <= 40320:
         elements = group.unbind(group.elements())
         return elements[:: max(1, group.order // 12)]
     generator = torch.Generator().manual_seed(0)
-    return group.unbind(group.sample(6, generator=generator, dtype=torch.float64))
+    dtype = torch.float64 if group.order is None else None
+    return group.unbind(group.sample(6, generator=generator, dtype=dtype))

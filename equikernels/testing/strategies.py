@@ -13,7 +13,16 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Group, Representation, pixel_grid
+from equikernels.group import (
+    O2,
+    SO2,
+    CubeGroup,
+    CyclicGroup,
+    DihedralGroup,
+    Group,
+    Representation,
+    pixel_grid,
+)
 from equikernels.project import Hard, Smooth, Softness
 
 seeds = st.integers(0, 2**32 - 1)
@@ -29,7 +38,10 @@ certified_groups: st.SearchStrategy[Group] = st.one_of(
 )
 """Groups for which projectors carry certificates."""
 
-groups: st.SearchStrategy[Group] = st.one_of(certified_groups, st.just(O2()))
+planar_groups: st.SearchStrategy[Group] = st.one_of(certified_groups, st.just(O2()))
+"""Groups of the plane: turns, with and without flips."""
+
+groups: st.SearchStrategy[Group] = st.one_of(planar_groups, st.just(CubeGroup()))
 """Every group with strategies for its elements and labels."""
 
 
@@ -43,8 +55,8 @@ def group_elements(group: Group) -> st.SearchStrategy[object]:
     """Elements of a group as Python numbers, far outside the fundamental range too."""
     if isinstance(group, CyclicGroup):
         return st.integers(-3 * group.n, 3 * group.n)
-    if isinstance(group, DihedralGroup):
-        return st.integers(0, 2 * group.n - 1)
+    if isinstance(group, (DihedralGroup, CubeGroup)):
+        return st.integers(0, group.order - 1)
     angles = st.floats(-10, 10, allow_nan=False)
     return st.tuples(angles, st.integers(0, 1)) if isinstance(group, O2) else angles
 
@@ -61,7 +73,7 @@ def labels(group: Group) -> st.SearchStrategy[object]:
 @st.composite
 def representations(draw: st.DrawFn, group: Group, max_copies: int = 2) -> Representation:
     """Sums of irreps, in their own basis or a random one; sometimes the pixels of a small grid."""
-    if draw(st.integers(0, 5)) == 0:
+    if not isinstance(group, CubeGroup) and draw(st.integers(0, 5)) == 0:
         odd_only = isinstance(group, (O2, DihedralGroup))
         return pixel_grid(3 if odd_only else draw(st.integers(2, 4)), group)
     count = draw(st.integers(1, 3))

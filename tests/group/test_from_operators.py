@@ -16,14 +16,14 @@ from equikernels.group import (
     representation_from_operators,
 )
 from equikernels.testing import assert_representation
-from equikernels.testing.strategies import groups, random_orthogonal, representations, seeds
+from equikernels.testing.strategies import planar_groups, random_orthogonal, representations, seeds
 
 SKEW = np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
 @given(st.data())
 def test_irreps_are_found_in_any_basis(data: st.DataObject) -> None:
-    group = data.draw(groups)
+    group = data.draw(planar_groups)
     rep = data.draw(representations(group, 3))
     q = random_orthogonal(rep.dim, data.draw(seeds))
     hidden = Representation(group, rep.irreps, q @ rep.change_of_basis)

@@ -7,7 +7,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, pixel_grid
+from equikernels.group import (
+    SO2,
+    CubeGroup,
+    CyclicGroup,
+    GridTranslations,
+    Representation,
+    SymmetricGroup,
+    pixel_grid,
+)
 from equikernels.project import EquivariantProjector, Hard, InvariantProjector, Smooth, Softness
 from equikernels.testing.strategies import (
     certified_groups,
@@ -219,3 +227,25 @@ def test_block_rule_is_idempotent_and_keeps_strict_weights(data: st.DataObject) 
     torch.testing.assert_close(P(P(w)), P(w), atol=1e-11, rtol=0)
     strict = EquivariantProjector(rep_in, rep_out, Softness(0))
     torch.testing.assert_close(P(strict(w)), strict(w), atol=1e-11, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_no_bound_is_violated_for_larger_groups(data: st.DataObject) -> None:
+    """The rotations of the cube, permutations and translations, by the dense projector."""
+    group = data.draw(st.sampled_from([CubeGroup(), SymmetricGroup(3), GridTranslations(3, 2)]))
+    irreps = [rep.irreps[0][0] for rep in group.irreps()]
+    rep_in, rep_out = (
+        Representation(group, [(data.draw(st.sampled_from(irreps)), 1) for _ in range(2)]) for _ in range(2)
+    )
+    P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
+    raw = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
+    certificate, w = P.certificate(raw), P(raw)
+    for g in group.unbind(group.elements()):
+        torch.testing.assert_close(
+            P(rep_out(g).mT @ raw @ rep_in(g)), rep_out(g).mT @ w @ rep_in(g), atol=1e-9, rtol=0
+        )
+        for norm in NORMS:
+            error = measured(w, rep_in, rep_out, g, norm)
+            for kind in KINDS:
+                assert error <= certificate.bound(g, kind=kind, norm=norm) + 1e-9 * max(1, float(raw.norm()))

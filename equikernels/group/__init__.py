@@ -3,7 +3,8 @@
 Elements: SO2 angles in radians; O2 pairs (angle, flip); CyclicGroup(n) integers modulo n; DihedralGroup(n)
 integers k + n * flip meaning r^k s^flip; CubeGroup integers 0 .. 23 with `.matrices`; SymmetricGroup(n)
 integer images (..., n); GridTranslations(H, W) integer shifts (..., 2). Representations are immutable,
-orthogonal, and know their irreps; `pixel_grid` and `voxel_grid` are how rotations and flips act on images and volumes.
+orthogonal, and know their irreps; `pixel_grid` and `voxel_grid` are how rotations and flips act on images
+and volumes.
 """
 
 from equikernels.group.cube import CubeGroup

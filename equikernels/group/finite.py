@@ -28,7 +28,7 @@ def integer_tensor(g: Any, description: str) -> Tensor:
 
 
 class FiniteGroup(Group):
-    """A finite group. Its elements are the integers 0 .. order - 1, 0 the identity, or what it says itself."""
+    """A finite group. Its elements are integers 0 .. order - 1, 0 the identity, or what it says itself."""
 
     lie_dim: ClassVar[int] = 0
 

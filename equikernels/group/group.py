@@ -173,6 +173,15 @@ class Group(ABC):
         """Labels among which the irreps of left tensor right are; of a finite group all labels."""
         return tuple(rep.irreps[0][0] for rep in self.irreps())
 
+    def tensor_embeddings(self, left: Label, right: Label) -> tuple[tuple[Label, np.ndarray], ...]:
+        """The irreps inside left tensor right, each with its isometric embedding (d_left * d_right, d).
+
+        Side by side the embeddings are orthogonal and block-diagonalise the Kronecker product.
+        """
+        from equikernels.group.intertwiners import tensor_embeddings
+
+        return tensor_embeddings(self, left, right)
+
     @abstractmethod
     def restrict_irrep(self, label: Label, subgroup: Group) -> tuple[tuple[Label, ...], np.ndarray]:
         """Labels of the subgroup's irreps inside an irrep, and the orthogonal matrix Q (d, d)

@@ -127,6 +127,11 @@ class O2(Group):
     def diameter(self) -> float:
         raise ValueError("elements of O(2) mix an angle and a flip: there is no one length")
 
+    def conjugates(self) -> tuple[Element, ...]:
+        raise ValueError(
+            'the flips of O(2) are conjugate to one another, a whole circle: use generators="given"'
+        )
+
     @property
     def discrete_elements(self) -> tuple[Any, ...]:
         return ((0.0, 1),)

@@ -14,7 +14,6 @@ from scipy.linalg import block_diag
 from torch import Tensor
 
 from equikernels.group.group import Element, Group, Label
-from equikernels.group.intertwiners import tensor_embeddings
 
 ORTHOGONALITY_TOLERANCE = 1e-9
 
@@ -99,6 +98,9 @@ class Representation:
     def from_irreps(cls, group: Group, irreps: str | Iterable[tuple[Label, int]]) -> Representation:
         """The direct sum written "2x1+0" (multiplicity x label, joined by +) or as pairs.
 
+        Labels are numbers or names: "2x1o+0e" for O(3), as e3nn writes it, "1+det" for O(2), "2xT1" for
+        the cube.
+
         >>> from equikernels.group import CyclicGroup
         >>> Representation.from_irreps(CyclicGroup(8), "2x1+4").dim
         5
@@ -107,10 +109,11 @@ class Representation:
             return Representation(group, irreps)
         pairs: list[tuple[Label, int]] = []
         for term in irreps.split("+"):
-            match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\d+)\s*", term)
+            match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\w+)\s*", term)
             if match is None:
                 raise ValueError(f"irreps must read like '2x1+0' for {group!r}, got {irreps!r}")
-            pairs.append((int(match[2]), int(match[1] or 1)))
+            label = int(match[2]) if match[2].isdigit() else match[2]
+            pairs.append((group.check_label(label), int(match[1] or 1)))
         return Representation(group, pairs)
 
     # -- what it is ----------------------------------------------------------------------------
@@ -172,6 +175,7 @@ class Representation:
         """rho of checked elements."""
         if self.dim == 0:
             return torch.zeros(*self.group.batch_shape(g), 0, 0, dtype=dtype)
+        stored = self._basis
         basis: Tensor | None = None
         columns = []
         start = 0
@@ -180,12 +184,13 @@ class Representation:
             width = multiplicity * d
             rho = self.group.irrep_matrix(label, g, dtype)
             if basis is None:
-                basis = torch.as_tensor(self.change_of_basis.copy(), dtype=dtype, device=rho.device)
+                given = np.eye(self.dim) if stored is None else stored.copy()
+                basis = torch.as_tensor(given, dtype=dtype, device=rho.device)
             block = basis[:, start : start + width].reshape(self.dim, multiplicity, d)
             columns.append(torch.einsum("xma,...ab->...xmb", block, rho).flatten(-2))
             start += width
         rotated = torch.cat(columns, dim=-1)
-        return rotated if self._basis is None or basis is None else rotated @ basis.mT
+        return rotated if stored is None or basis is None else rotated @ basis.mT
 
     @cached_property
     def generators(self) -> np.ndarray:
@@ -313,7 +318,7 @@ class Representation:
         for left, left_basis in self._copies():
             for right, right_basis in other._copies():
                 both = np.kron(left_basis, right_basis)
-                for label, embedding in tensor_embeddings(self.group, left, right):
+                for label, embedding in self.group.tensor_embeddings(left, right):
                     labels.append((label, 1))
                     columns.append(both @ embedding)
         return Representation(self.group, labels, np.concatenate(columns, axis=1))

@@ -53,7 +53,7 @@ class Operators:
     def _stack(self, rep: Representation | None, side: int) -> np.ndarray:
         if rep is not None and self.closed:
             eye = np.eye(rep.dim)
-            return np.stack([rep(element).numpy() - eye for element in self._elements])
+            return np.stack([*rep.generators, *(rep(element).numpy() - eye for element in self._elements)])
         if rep is not None:
             return rep.constraints
         assert self.given is not None
@@ -164,10 +164,11 @@ def operators_of(rep_in: Any, rep_out: Any, generators: str = "closed") -> Opera
             f"rep_in belongs to {rep_in.group!r}, rep_out to {rep_out.group!r}: restrict one of them"
         )
     group = rep_in.group
-    # In an abelian group, and with one generator, there is nothing to complete.
-    closed = generators == "closed" and group.lie_dim + len(group.discrete_elements) > 1
-    if closed and group.order is None:
-        raise ValueError(f'generators="closed" is not available for {group!r} yet: use generators="given"')
+    # One generator needs no company, and an orthonormal basis of a Lie algebra is closed as it is.
+    several = group.lie_dim + len(group.discrete_elements) > 1
+    closed = generators == "closed" and several and bool(group.discrete_elements)
+    if closed:
+        group.conjugates()  # raises where no finite set is closed
     return Operators(rep_in, rep_out, closed=closed)
 
 

@@ -158,7 +158,8 @@ def test_regular_representation_moves_basis_vectors_forward() -> None:
         (lambda: Representation(SO2(), [(1, 1)], np.ones((2, 2))), "must be orthogonal"),
         (lambda: Representation(SO2(), [(1, 1)], np.eye(3)), "shape"),
         (lambda: Representation(SO2(), [(1, 1)], np.full((2, 2), np.nan)), "must be orthogonal"),
-        (lambda: Representation.from_irreps(SO2(), "2xa"), "must read like"),
+        (lambda: Representation.from_irreps(SO2(), "2x-1"), "must read like"),
+        (lambda: Representation.from_irreps(SO2(), "2xa"), "label must be an integer frequency"),
     ],
 )
 def test_bad_values_are_named(call, message: str) -> None:

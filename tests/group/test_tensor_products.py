@@ -6,7 +6,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, pixel_grid
+from equikernels.group import (
+    O2,
+    O3,
+    SO2,
+    SO3,
+    CubeGroup,
+    CyclicGroup,
+    DihedralGroup,
+    Representation,
+    pixel_grid,
+)
 from equikernels.group.intertwiners import tensor_embeddings
 from equikernels.testing.strategies import group_elements, groups, labels, representations
 
@@ -67,3 +77,22 @@ def test_products_of_different_groups_are_refused() -> None:
     bilinear = pixel_grid(3, SO2(), method="bilinear")
     with pytest.raises(ValueError, match="no tensor product"):
         bilinear @ bilinear
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("2x1+0", "1+2"), ("3", "4"), ("1o+0e", "2e+1o")], ids=["sums", "high", "parities"]
+)
+def test_products_of_space_rotations(left: str, right: str) -> None:
+    group = O3() if "o" in left else SO3()
+    a, b = (Representation.from_irreps(group, text) for text in (left, right))
+    for g in group.unbind(group.sample(3, generator=torch.Generator().manual_seed(1))):
+        torch.testing.assert_close((a @ b)(g), torch.kron(a(g), b(g)), atol=1e-11, rtol=0)
+
+
+def test_irreps_are_read_in_the_notation_of_e3nn() -> None:
+    assert Representation.from_irreps(O3(), "2x1o + 0e").irreps == (((1, -1), 2), ((0, 1), 1))
+    assert Representation.from_irreps(SO3(), "2x1o+0e").irreps == ((1, 2), (0, 1))
+    assert Representation.from_irreps(O2(), "1+det").irreps == ((1, 1), ("det", 1))
+    assert Representation.from_irreps(CubeGroup(), "2xT1+A2").dim == 7
+    with pytest.raises(ValueError, match="label"):
+        Representation.from_irreps(SO2(), "1o")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from equikernels.group import SO2, CyclicGroup, pixel_grid
+from equikernels.group import O2, O3, SO2, SO3, CyclicGroup, pixel_grid
 from equikernels.project import (
     EquivariantProjector,
     Hard,
@@ -121,3 +121,49 @@ def test_strict_so2_projection_is_the_integral_over_the_circle() -> None:
     average = torch.stack([grid(t).mT @ w @ grid(t) for t in angles]).mean(0)
     P = EquivariantProjector(grid, grid, Softness(0))
     torch.testing.assert_close(P(w), average, atol=1e-12, rtol=0)
+
+
+def test_spectra_of_so3_are_casimir_eigenvalues() -> None:
+    """sigma^2 = l (l + 1) on the spin-l part of the linear maps."""
+    vector = SO3().defining()
+    tensor = vector @ vector
+    expected = {
+        (vector, vector): {0: 1, 2: 3, 6: 5},
+        (vector, tensor): {0: 1, 2: 9, 6: 10, 12: 7},
+        (tensor, tensor): {0: 3, 2: 18, 6: 30, 12: 21, 20: 9},
+    }
+    for (rep_in, rep_out), squares in expected.items():
+        spectrum = constraint_spectrum(rep_in, rep_out)
+        np.testing.assert_allclose(spectrum.values**2, list(squares), atol=1e-10)
+        assert spectrum.multiplicities.tolist() == list(squares.values())
+
+
+def test_so3_projectors_from_representations_match_the_brute_force() -> None:
+    case = next(case for case in CASES if case["name"] == "so3_vector_to_tensor2")
+    vector = SO3().defining()
+    w = torch.tensor(case["W"], dtype=torch.float64)
+    for hard in case["hard"]:
+        P = EquivariantProjector(vector, vector @ vector, Hard(hard["cutoff"]))
+        assert P.dimension == hard["dimension"]
+        np.testing.assert_allclose(P(w), hard["projected"], atol=1e-9)
+    certificate = EquivariantProjector(vector, vector @ vector, Hard(2.0)).certificate(w)
+    elements = SO3().sample(20, generator=torch.Generator().manual_seed(0))
+    for norm in ("frobenius", "operator"):
+        for kind in ("posterior", "prior"):
+            assert (
+                certificate.error(elements, norm) <= certificate.bound(elements, kind=kind, norm=norm) + 1e-9
+            ).all()
+
+
+def test_parity_halves_the_maps_of_o3() -> None:
+    """Vectors to pseudovectors: no map commutes with the inversion, so its constraint is 2 throughout."""
+    polar, axial = O3().irrep((1, -1)), O3().irrep((1, 1))
+    assert EquivariantProjector(polar, axial, Softness(0)).dimension == 0
+    assert EquivariantProjector(polar, polar, Softness(0)).dimension == 1
+
+
+def test_flips_of_o2_have_no_finite_closure() -> None:
+    plane = O2().irrep(1)
+    with pytest.raises(ValueError, match="a whole circle"):
+        EquivariantProjector(plane, plane, Softness(0))
+    assert EquivariantProjector(plane, plane, Softness(0), generators="given").dimension == 1

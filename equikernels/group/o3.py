@@ -85,6 +85,11 @@ class O3(Group):
     def elements(self) -> Tensor:
         raise ValueError("O(3) is infinite: it has no list of elements; use sample(n)")
 
+    def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
+        """The quadrature of SO(3) on both components."""
+        rotations, weights = SO3().quadrature(degree)
+        return torch.cat([rotations, -rotations]), weights.repeat(2) / 2
+
     def exp(self, a: Any) -> Tensor:
         """The rotation (..., 3, 3) of algebra coordinates (..., 3), as for SO(3)."""
         return SO3().exp(a)

@@ -178,6 +178,22 @@ class SO3(Group):
     def elements(self) -> Tensor:
         raise ValueError("SO(3) is infinite: it has no list of elements; use sample(n)")
 
+    def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
+        """R_z(alpha) R_y(beta) R_z(gamma): equal angles alpha and gamma, Gauss-Legendre in cos(beta).
+
+        Sums over alpha and gamma leave the entry m = m' = 0 of D_l, the Legendre polynomial P_l(cos beta).
+        """
+        if degree is None:
+            raise ValueError("degree must be an integer >= 0 for SO(3): quadrature(degree)")
+        count = check_degree(degree, "degree") + 1
+        angles = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
+        cosines, weights = np.polynomial.legendre.leggauss((count + 1) // 2)
+        beta = torch.as_tensor(cosines).acos()
+        alpha, beta, gamma = torch.meshgrid(angles, beta, angles, indexing="ij")
+        every = torch.as_tensor(weights)[None, :, None] / (2 * count**2)
+        rotations = self.from_euler(alpha.flatten(), beta.flatten(), gamma.flatten())
+        return rotations, every.expand(alpha.shape).flatten()
+
     def exp(self, a: Any) -> Tensor:
         """The rotation (..., 3, 3) by |a| radians about a, for algebra coordinates a (..., 3).
 

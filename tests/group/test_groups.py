@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Representation
+from equikernels.group import O2, O3, SO2, SO3, CubeGroup, CyclicGroup, DihedralGroup, Representation
 
 angles = st.floats(-20, 20, allow_nan=False)
 orders = st.integers(1, 40)
@@ -183,7 +183,19 @@ def test_elements_of_the_wrong_kind_are_refused(call) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", [SO2(), O2(), CyclicGroup(1), CyclicGroup(6), DihedralGroup(2), DihedralGroup(5)], ids=repr
+    "group",
+    [
+        SO2(),
+        O2(),
+        SO3(),
+        O3(),
+        CyclicGroup(1),
+        CyclicGroup(6),
+        DihedralGroup(2),
+        DihedralGroup(5),
+        CubeGroup(),
+    ],
+    ids=repr,
 )
 def test_quadrature_makes_matrix_entries_orthonormal(group) -> None:
     """Schur: the mean of rho_ij(g)^2 is the inverse of the dimension for real types, and the mean of any
@@ -202,9 +214,9 @@ def test_quadrature_makes_matrix_entries_orthonormal(group) -> None:
 
 
 def test_quadrature_of_infinite_groups_needs_a_degree() -> None:
-    for group in (SO2(), O2()):
-        assert group.structure_constants.shape == (1, 1, 1)
-        assert not group.structure_constants.any()
-        with pytest.raises(ValueError, match="degree must be a frequency"):
+    for group in (SO2(), O2(), SO3(), O3()):
+        assert group.structure_constants.shape == (group.lie_dim,) * 3
+        assert group.structure_constants.any() == (group.lie_dim == 3)
+        with pytest.raises(ValueError, match="degree must be"):
             group.quadrature()
     assert CyclicGroup(4).structure_constants.shape == (0, 0, 0)

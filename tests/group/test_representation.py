@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, PermutationRepresentation, Representation
+from equikernels.group import SO2, SO3, CyclicGroup, PermutationRepresentation, Representation, pixel_grid
 from equikernels.testing.strategies import group_elements, groups, random_orthogonal, representations
 
 
@@ -146,3 +146,14 @@ def test_change_of_basis_belongs_to_the_identity_of_a_representation() -> None:
 def test_bad_permutations_are_refused(source: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PermutationRepresentation(CyclicGroup(3), source)
+
+
+@pytest.mark.parametrize(
+    "rep",
+    [pixel_grid(4, SO2()), SO2().irrep(1) + SO2().trivial(), SO3().irrep(2) + SO3().defining()],
+    ids=repr,
+)
+def test_matrices_compile_without_graph_breaks(rep: Representation) -> None:
+    elements = rep.group.sample(3, generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(lambda g: rep(g), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(elements), rep(elements))

@@ -33,9 +33,9 @@ class Group(ABC):
     lie_dim: ClassVar[int]
 
     @property
-    @abstractmethod
     def order(self) -> int | None:
         """Number of elements, None for an infinite group."""
+        return None
 
     # -- elements ------------------------------------------------------------------------------
 
@@ -82,9 +82,9 @@ class Group(ABC):
     ) -> Element:
         """`n` independent elements from the Haar measure (uniform on a finite group)."""
 
-    @abstractmethod
-    def elements(self) -> Tensor:
+    def elements(self) -> Element:
         """All elements of a finite group; raises ValueError for an infinite one."""
+        raise ValueError(f"{self!r} is infinite: it has no list of elements; use sample(n)")
 
     def quadrature(self, degree: int | None = None) -> tuple[Element, Tensor]:
         """Elements and weights (float64, sum 1) that integrate over the Haar measure.

@@ -46,10 +46,6 @@ class O2(Group):
         return "O(2)"
 
     @property
-    def order(self) -> None:
-        return None
-
-    @property
     def identity(self) -> tuple[Tensor, Tensor]:
         return torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
 
@@ -95,9 +91,6 @@ class O2(Group):
     ) -> tuple[Tensor, Tensor]:
         angle = SO2().sample(n, generator=generator, dtype=dtype, device=device)
         return angle, torch.randint(2, (n,), generator=generator, device=device)
-
-    def elements(self) -> Element:
-        raise ValueError("O(2) is infinite: it has no list of elements; use sample(n)")
 
     def quadrature(self, degree: int | None = None) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The quadrature of SO(2) on both components."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,8 +12,14 @@ from torch import Tensor
 
 from equikernels.group.clebsch_gordan import check_degree
 from equikernels.group.group import Element, Group
+from equikernels.group.orthogonal_matrices import (
+    OrthogonalMatrices,
+    check_orthogonal,
+    concrete,
+    determinant_sign,
+)
 from equikernels.group.so2 import SO2
-from equikernels.group.so3 import SO3, check_orthogonal, concrete, determinant_sign
+from equikernels.group.so3 import SO3
 from equikernels.group.wigner import HARMONIC_AXES
 
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class O3(Group):
+class O3(OrthogonalMatrices):
     """Rotations and reflections of space.
 
     Elements are orthogonal matrices (..., 3, 3), tensors or arrays, which act on columns (x, y, z).
@@ -40,36 +45,11 @@ class O3(Group):
     True
     """
 
-    lie_dim: ClassVar[int] = 3
-
     def __repr__(self) -> str:
         return "O(3)"
 
-    @property
-    def order(self) -> None:
-        return None
-
-    @property
-    def identity(self) -> Tensor:
-        return torch.eye(3, dtype=torch.float64)
-
     def check(self, g: Any) -> Tensor:
         return check_orthogonal(g, "O(3)")
-
-    def batch_shape(self, g: Element) -> torch.Size:
-        return torch.Size(g.shape[:-2])
-
-    def unbind(self, g: Element) -> list[Element]:
-        return list(g.reshape(-1, 3, 3))
-
-    def compose(self, g: Any, h: Any) -> Tensor:
-        g, h = self.check(g), self.check(h)
-        dtype = torch.promote_types(g.dtype, h.dtype)
-        product: Tensor = g.to(dtype) @ h.to(dtype)
-        return product
-
-    def inverse(self, g: Any) -> Tensor:
-        return self.check(g).mT
 
     def sample(
         self,
@@ -81,9 +61,6 @@ class O3(Group):
         rotation = SO3().sample(n, generator=generator, dtype=dtype, device=device)
         flip = torch.randint(2, (n, 1, 1), generator=generator, device=device)
         return rotation * (1 - 2 * flip)
-
-    def elements(self) -> Tensor:
-        raise ValueError("O(3) is infinite: it has no list of elements; use sample(n)")
 
     def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
         """The quadrature of SO(3) on both components."""
@@ -110,16 +87,6 @@ class O3(Group):
     @property
     def diameter(self) -> float:
         raise ValueError("elements of O(3) mix an angle and an inversion: there is no one length")
-
-    @property
-    def injectivity_radius(self) -> float:
-        """The radius below which exp is one-to-one: pi."""
-        return math.pi
-
-    @property
-    def structure_constants(self) -> np.ndarray:
-        """c (3, 3, 3), float64, with [X_i, X_j] = sum_k c[i, j, k] X_k: the Levi-Civita symbol."""
-        return SO3().structure_constants
 
     @property
     def discrete_elements(self) -> tuple[Any, ...]:

@@ -46,10 +46,6 @@ class SO2(Group):
         return "SO(2)"
 
     @property
-    def order(self) -> None:
-        return None
-
-    @property
     def identity(self) -> Tensor:
         return torch.zeros((), dtype=torch.float64)
 
@@ -82,9 +78,6 @@ class SO2(Group):
     ) -> Tensor:
         unit = torch.rand(n, generator=generator, dtype=dtype or torch.float64, device=device)
         return math.pi - 2 * math.pi * unit
-
-    def elements(self) -> Tensor:
-        raise ValueError("SO(2) is infinite: it has no list of elements; use sample(n)")
 
     def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
         """degree + 1 equal angles: the mean of exp(i k t) over them is 0 for 0 < |k| <= degree."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,67 +14,18 @@ from torch import Tensor
 
 from equikernels.group.clebsch_gordan import check_degree, clebsch_gordan
 from equikernels.group.group import Element, Group
+from equikernels.group.orthogonal_matrices import (
+    OrthogonalMatrices,
+    check_orthogonal,
+    concrete,
+    determinant_sign,
+    floating,
+)
 from equikernels.group.so2 import SO2
 from equikernels.group.wigner import HARMONIC_AXES, rotation_generators, wigner_matrix
 
 if TYPE_CHECKING:
     from equikernels.group.representation import Representation
-
-TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-4}
-"""The largest |R R^T - I| that `check` accepts. Float64 admits what was once rounded to float32."""
-
-HALF_TOLERANCE = 5e-2
-
-
-def concrete(g: Tensor) -> bool:
-    """Whether the numbers of a tensor can be looked at: not while a graph is traced or a transform runs."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or g.is_meta
-        or not torch._C._has_storage(g)
-    )
-
-
-def floating(values: Any, what: str) -> Tensor:
-    """Numbers, arrays or tensors as a floating tensor; raises TypeError for every other dtype."""
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    if not tensor.is_floating_point():
-        raise TypeError(f"{what} must be floating, got {tensor.dtype}")
-    return tensor
-
-
-def determinant_sign(g: Tensor) -> Tensor:
-    """The sign (...) of the determinants of orthogonal matrices (..., 3, 3), a constant for derivatives."""
-    g = g.detach()
-    volume = (torch.linalg.cross(g[..., 0, :], g[..., 1, :]) * g[..., 2, :]).sum(-1)
-    return torch.where(volume < 0, -1.0, 1.0).to(g.dtype)
-
-
-def check_orthogonal(g: Any, group: str) -> Tensor:
-    """`g` as floating orthogonal matrices (..., 3, 3); raises TypeError or ValueError otherwise.
-
-    Only shape and dtype are looked at where the numbers cannot be: under torch.compile, vmap and grad.
-    """
-    matrix = floating(g, f"elements of {group} are matrices, whose entries")
-    if matrix.shape[-2:] != (3, 3):
-        raise ValueError(f"elements of {group} must have shape (..., 3, 3), got {tuple(matrix.shape)}")
-    if not concrete(matrix) or matrix.numel() == 0:
-        return matrix
-    values = matrix.detach()
-    if values.dtype not in TOLERANCES:
-        values = values.float()
-    defect = float((values @ values.mT - torch.eye(3, dtype=values.dtype, device=values.device)).abs().max())
-    tolerance = TOLERANCES.get(matrix.dtype, HALF_TOLERANCE)
-    if math.isnan(defect):
-        raise ValueError(f"elements of {group} must be finite, but some entries are NaN or infinite")
-    if defect > tolerance:
-        raise ValueError(
-            f"elements of {group} must be orthogonal, but |R R^T - I| reaches {defect:.1e}"
-            f" (allowed for {matrix.dtype}: {tolerance:.0e})"
-        )
-    return matrix
 
 
 def _quaternion(g: Tensor) -> Tensor:
@@ -107,7 +58,7 @@ def _cross_matrix(a: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SO3(Group):
+class SO3(OrthogonalMatrices):
     """Rotations of space.
 
     Elements are orthogonal matrices (..., 3, 3) of determinant +1, tensors or arrays, which act on columns
@@ -125,39 +76,14 @@ class SO3(Group):
     [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     """
 
-    lie_dim: ClassVar[int] = 3
-
     def __repr__(self) -> str:
         return "SO(3)"
-
-    @property
-    def order(self) -> None:
-        return None
-
-    @property
-    def identity(self) -> Tensor:
-        return torch.eye(3, dtype=torch.float64)
 
     def check(self, g: Any) -> Tensor:
         matrix = check_orthogonal(g, "SO(3)")
         if concrete(matrix) and bool((determinant_sign(matrix) < 0).any()):
             raise ValueError("elements of SO(3) must have determinant +1, got -1; O(3) holds reflections too")
         return matrix
-
-    def batch_shape(self, g: Element) -> torch.Size:
-        return torch.Size(g.shape[:-2])
-
-    def unbind(self, g: Element) -> list[Element]:
-        return list(g.reshape(-1, 3, 3))
-
-    def compose(self, g: Any, h: Any) -> Tensor:
-        g, h = self.check(g), self.check(h)
-        dtype = torch.promote_types(g.dtype, h.dtype)
-        product: Tensor = g.to(dtype) @ h.to(dtype)
-        return product
-
-    def inverse(self, g: Any) -> Tensor:
-        return self.check(g).mT
 
     def sample(
         self,
@@ -174,9 +100,6 @@ class SO3(Group):
         eye = torch.eye(3, dtype=working, device=device)
         rotation: Tensor = (eye + 2 * (q[:, :1, None] * v + v @ v)).to(dtype)
         return rotation
-
-    def elements(self) -> Tensor:
-        raise ValueError("SO(3) is infinite: it has no list of elements; use sample(n)")
 
     def quadrature(self, degree: int | None = None) -> tuple[Tensor, Tensor]:
         """R_z(alpha) R_y(beta) R_z(gamma): equal angles alpha and gamma, Gauss-Legendre in cos(beta).
@@ -268,20 +191,6 @@ class SO3(Group):
     @property
     def diameter(self) -> float:
         return math.pi
-
-    @property
-    def injectivity_radius(self) -> float:
-        """The radius below which exp is one-to-one: pi."""
-        return math.pi
-
-    @property
-    def structure_constants(self) -> np.ndarray:
-        """c (3, 3, 3), float64, with [X_i, X_j] = sum_k c[i, j, k] X_k: the Levi-Civita symbol."""
-        c = np.zeros((3, 3, 3))
-        for i in range(3):
-            j, k = (i + 1) % 3, (i + 2) % 3
-            c[i, j, k], c[j, i, k] = 1, -1
-        return c
 
     @property
     def discrete_elements(self) -> tuple[Any, ...]:

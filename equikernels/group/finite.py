@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ def integer_tensor(g: Any, description: str) -> Tensor:
 class FiniteGroup(Group):
     """A finite group. Its elements are integers 0 .. order - 1, 0 the identity, or what it says itself."""
 
-    lie_dim: ClassVar[int] = 0
+    @property
+    def lie_dim(self) -> int:
+        return 0
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,17 +20,22 @@ Element = Any
 
 
 class Group(ABC):
-    """A compact group given by Lie generators and discrete generators.
+    """A group given by Lie generators and discrete generators.
 
     Elements are tensors (or Python numbers), batched over leading dimensions; each group says
     in its own docstring how one element is written. Groups are immutable and hashable: two
     groups are equal exactly when they have the same elements in the same convention.
-
-    Attributes:
-        lie_dim: dimension of the Lie algebra (0 for a finite group).
     """
 
-    lie_dim: ClassVar[int]
+    @property
+    @abstractmethod
+    def lie_dim(self) -> int:
+        """Dimension of the Lie algebra (0 for a finite group)."""
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether the group is compact, so that its representations here are orthogonal and bounds hold."""
+        return True
 
     @property
     def order(self) -> int | None:
@@ -120,6 +125,11 @@ class Group(ABC):
     @abstractmethod
     def diameter(self) -> float:
         """The largest `length` of an element."""
+
+    @property
+    def injectivity_radius(self) -> float:
+        """The radius of the ball around 0 on which exp is one-to-one; raises ValueError for finite groups."""
+        raise ValueError(f"{self!r} has no Lie algebra, so exp has no injectivity radius")
 
     @property
     @abstractmethod

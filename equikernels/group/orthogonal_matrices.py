@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +71,9 @@ def check_orthogonal(g: Any, group: str) -> Tensor:
 class OrthogonalMatrices(Group):
     """A group whose elements are orthogonal matrices (..., 3, 3) and whose Lie algebra is so(3)."""
 
-    lie_dim: ClassVar[int] = 3
+    @property
+    def lie_dim(self) -> int:
+        return 3
 
     @property
     def identity(self) -> Tensor:

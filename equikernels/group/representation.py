@@ -146,7 +146,7 @@ class Representation:
     @property
     def is_orthogonal(self) -> bool:
         """Whether this is an orthogonal representation, as every theorem on bounds needs."""
-        return True
+        return self.group.is_compact
 
     def decompose(self) -> Representation:
         """The isotypic decomposition: the same representation with its irreps sorted by label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,7 +40,9 @@ class SO2(Group):
     [[0, -1], [1, 0]]
     """
 
-    lie_dim: ClassVar[int] = 1
+    @property
+    def lie_dim(self) -> int:
+        return 1
 
     def __repr__(self) -> str:
         return "SO(2)"

@@ -28,6 +28,7 @@ def raising(degree: int) -> np.ndarray:
     return np.diag(np.sqrt((degree - m) * (degree + m + 1.0)), -1)
 
 
+@lru_cache(maxsize=64)
 def real_basis(degree: int) -> np.ndarray:
     """The unitary matrix (2l+1, 2l+1) that takes complex spherical harmonics to real ones.
 
@@ -40,6 +41,7 @@ def real_basis(degree: int) -> np.ndarray:
         sign = (-1) ** m
         basis[degree + m, [degree + m, degree - m]] = sign / math.sqrt(2), 1 / math.sqrt(2)
         basis[degree - m, [degree + m, degree - m]] = -1j * sign / math.sqrt(2), 1j / math.sqrt(2)
+    basis.setflags(write=False)
     return basis
 
 
@@ -66,7 +68,7 @@ def weight_coupling(l1: int, l2: int, l3: int) -> np.ndarray:
     return coupling
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     weights = weight_coupling(l1, l2, l3)
     complexes = np.tensordot(real_basis(l1), weights, axes=1)

@@ -11,9 +11,11 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
+from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.cyclic import CyclicGroup, reduce_frequency
 from equikernels.group.finite import FiniteGroup, integer_tensor
 from equikernels.group.group import Element, Group
+from equikernels.group.orthogonal_matrices import concrete
 from equikernels.group.words import word_lengths
 
 if TYPE_CHECKING:
@@ -63,6 +65,14 @@ def _tables() -> dict[str, np.ndarray]:
     for table in tables.values():
         table.setflags(write=False)
     return tables
+
+
+# Plain numbers, found outside of the graph: torch.compile cannot trace how the tables are made.
+@constant_of_graphs
+def irrep_table(label: str) -> list[list[list[float]]]:
+    """An irrep at every element (24, d, d), as plain numbers."""
+    numbers: list[list[list[float]]] = _tables()[label].tolist()
+    return numbers
 
 
 def _irreps_of_quarter_turns(label: str) -> tuple[tuple[int, ...], np.ndarray]:
@@ -125,7 +135,7 @@ class CubeGroup(FiniteGroup):
 
     def check(self, g: Any) -> Tensor:
         element = integer_tensor(g, f"elements of {self!r} are integers 0 .. 23")
-        if bool(((element < 0) | (element >= 24)).any()):
+        if concrete(element) and bool(((element < 0) | (element >= 24)).any()):
             raise ValueError(f"elements of {self!r} lie in 0 .. 23")
         return element
 
@@ -162,8 +172,7 @@ class CubeGroup(FiniteGroup):
         return {"A1": 1, "A2": 1, "E": 2, "T1": 3, "T2": 3}[label]
 
     def irrep_matrix(self, label: str, g: Element, dtype: torch.dtype) -> Tensor:
-        table = torch.tensor(_tables()[label], dtype=dtype, device=g.device)
-        return table[g]
+        return torch.tensor(irrep_table(label), dtype=dtype, device=g.device)[g]
 
     def restrict_irrep(self, label: str, subgroup: Group) -> tuple[tuple[Any, ...], np.ndarray]:
         """To the turns about z, CyclicGroup(n) with n in 1, 2, 4, and to the group itself."""

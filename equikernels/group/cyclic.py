@@ -11,6 +11,7 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Group
 from equikernels.group.so2 import check_frequency
@@ -31,6 +32,21 @@ def reduce_frequency(k: int, n: int) -> tuple[tuple[int, ...], np.ndarray]:
     if 2 * r < n:
         return (r,), np.eye(2)
     return (n - r,), np.diag([1.0, -1.0])
+
+
+# Plain numbers, found outside of the graph: torch.compile cannot trace SciPy.
+@constant_of_graphs
+def irrep_table(n: int, label: int) -> list[list[list[float]]]:
+    """An irrep of C_n at every element (n, d, d); quarter turns are exact."""
+    # Degrees: the sine and cosine of quarter turns are then exact zeros and ones.
+    degrees = 360.0 * ((label * np.arange(n)) % n) / n
+    c, s = cosdg(degrees), sindg(degrees)
+    if label == 0 or 2 * label == n:
+        table = np.asarray(c).reshape(n, 1, 1)
+    else:
+        table = np.stack([c, -s, s, c], axis=-1).reshape(n, 2, 2)
+    numbers: list[list[list[float]]] = table.tolist()
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -98,16 +114,8 @@ class CyclicGroup(FiniteGroup):
     def irrep_dim(self, label: int) -> int:
         return 1 if label == 0 or 2 * label == self.n else 2
 
-    def _table(self, label: int) -> np.ndarray:
-        # Degrees: the sine and cosine of quarter turns are then exact zeros and ones.
-        degrees = 360.0 * ((label * np.arange(self.n)) % self.n) / self.n
-        c, s = cosdg(degrees), sindg(degrees)
-        if self.irrep_dim(label) == 1:
-            return np.asarray(c).reshape(self.n, 1, 1)
-        return np.stack([c, -s, s, c], axis=-1).reshape(self.n, 2, 2)
-
     def irrep_matrix(self, label: int, g: Tensor, dtype: torch.dtype) -> Tensor:
-        table = torch.as_tensor(self._table(label), dtype=dtype, device=g.device)
+        table = torch.tensor(irrep_table(self.n, label), dtype=dtype, device=g.device)
         return table[g]
 
     def restrict_irrep(self, label: int, subgroup: Group) -> tuple[tuple[int, ...], np.ndarray]:

@@ -11,9 +11,11 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Element, Group
 from equikernels.group.o2 import reflection
+from equikernels.group.orthogonal_matrices import concrete
 from equikernels.group.so2 import check_frequency
 
 if TYPE_CHECKING:
@@ -38,6 +40,23 @@ def reduce_reflected_frequency(k: int, n: int) -> tuple[tuple[Any, ...], np.ndar
     if (k - folded) % 2:
         basis = basis @ QUARTER
     return (folded,), basis
+
+
+# Plain numbers, found outside of the graph: torch.compile cannot trace SciPy.
+@constant_of_graphs
+def irrep_table(n: int, label: Any) -> list[list[list[float]]]:
+    """An irrep of D_n at every element (2 n, d, d); quarter turns are exact."""
+    turns = np.arange(n)
+    if isinstance(label, tuple):
+        powers = (-1.0) ** (label[1] * turns)
+        table = np.concatenate([powers, (-1.0) ** label[2] * powers]).reshape(-1, 1, 1)
+    else:
+        degrees = 360.0 * ((label * turns) % n) / n
+        c, s = cosdg(degrees), sindg(degrees)
+        rotations = np.stack([c, -s, s, c], axis=-1).reshape(n, 2, 2)
+        table = np.concatenate([rotations, rotations @ reflection(label)])
+    numbers: list[list[list[float]]] = table.tolist()
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -71,7 +90,7 @@ class DihedralGroup(FiniteGroup):
 
     def check(self, g: Any) -> Tensor:
         element = integer_tensor(g, f"elements of {self!r} are integers k + {self.n} * flip")
-        if bool(((element < 0) | (element >= self.order)).any()):
+        if concrete(element) and bool(((element < 0) | (element >= self.order)).any()):
             raise ValueError(f"elements of {self!r} lie in 0 .. {self.order - 1}")
         return element
 
@@ -126,20 +145,8 @@ class DihedralGroup(FiniteGroup):
     def irrep_dim(self, label: Any) -> int:
         return 1 if isinstance(label, tuple) else 2
 
-    def _table(self, label: Any) -> np.ndarray:
-        """The irrep at every element (2 n, d, d); quarter turns are exact."""
-        turns = np.arange(self.n)
-        if isinstance(label, tuple):
-            powers = (-1.0) ** (label[1] * turns)
-            return np.concatenate([powers, (-1.0) ** label[2] * powers]).reshape(-1, 1, 1)
-        degrees = 360.0 * ((label * turns) % self.n) / self.n
-        c, s = cosdg(degrees), sindg(degrees)
-        rotations = np.stack([c, -s, s, c], axis=-1).reshape(self.n, 2, 2)
-        return np.concatenate([rotations, rotations @ reflection(label)])
-
     def irrep_matrix(self, label: Any, g: Element, dtype: torch.dtype) -> Tensor:
-        table = torch.as_tensor(self._table(label), dtype=dtype, device=g.device)
-        return table[g]
+        return torch.tensor(irrep_table(self.n, label), dtype=dtype, device=g.device)[g]
 
     def restrict_irrep(self, label: Any, subgroup: Group) -> tuple[tuple[Any, ...], np.ndarray]:
         from equikernels.group.cyclic import CyclicGroup, reduce_frequency

@@ -91,6 +91,12 @@ class Group(ABC):
         """All elements of a finite group; raises ValueError for an infinite one."""
         raise ValueError(f"{self!r} is infinite: it has no list of elements; use sample(n)")
 
+    def numbers(self, g: Element) -> Tensor:
+        """Integers (..., k), none negative, that tell checked elements of a finite group apart."""
+        if not isinstance(g, Tensor) or g.dtype != torch.int64:
+            raise TypeError(f"elements of {self!r} are no integers, so words are not found for them")
+        return g.reshape(*self.batch_shape(g), -1)
+
     def quadrature(self, degree: int | None = None) -> tuple[Element, Tensor]:
         """Elements and weights (float64, sum 1) that integrate over the Haar measure.
 
@@ -125,6 +131,24 @@ class Group(ABC):
     @abstractmethod
     def diameter(self) -> float:
         """The largest `length` of an element."""
+
+    def lengths(self, g: Any) -> tuple[Tensor, Tensor]:
+        """The two parts (|a|, letters) of a length: of a Lie element and of a word in discrete generators.
+
+        A Lie group has letters 0, a finite group |a| = 0. A group with both writes g as a product of the
+        two; raises ValueError where it has no such form.
+        """
+        if self.lie_dim and self.discrete_elements:
+            raise ValueError(f"elements of {self!r} have no known split into a Lie part and a word")
+        length = self.length(g)
+        return (length, torch.zeros_like(length)) if self.lie_dim else (torch.zeros_like(length), length)
+
+    @property
+    def diameters(self) -> tuple[float, float]:
+        """The largest `lengths` of an element, part by part."""
+        if self.lie_dim and self.discrete_elements:
+            raise ValueError(f"elements of {self!r} have no known split into a Lie part and a word")
+        return (self.diameter, 0.0) if self.lie_dim else (0.0, self.diameter)
 
     @property
     def injectivity_radius(self) -> float:
@@ -191,6 +215,12 @@ class Group(ABC):
         from equikernels.group.intertwiners import tensor_embeddings
 
         return tensor_embeddings(self, left, right)
+
+    def dual_matrix(self, label: Label) -> np.ndarray:
+        """The orthogonal H (d, d) with rho(g^-1)^T = H rho(g) H^T for an irrep: I where it is orthogonal."""
+        if not self.is_compact:
+            raise ValueError(f"the dual of the irreps of {self!r} is not known")
+        return np.eye(self.irrep_dim(label))
 
     @abstractmethod
     def restrict_irrep(self, label: Label, subgroup: Group) -> tuple[tuple[Label, ...], np.ndarray]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equikernels.group.group import Element, Group
+from equikernels.group.orthogonal_matrices import concrete
 from equikernels.group.so2 import SO2, check_frequency
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class O2(Group):
         flip = g[1] if isinstance(g[1], Tensor) else torch.as_tensor(np.asarray(g[1]))
         if flip.is_floating_point() or flip.is_complex():
             raise TypeError(f"the flip of an element of O(2) is 0 or 1, an integer, got {flip.dtype}")
-        if bool(((flip != 0) & (flip != 1)).any()):
+        if concrete(flip) and bool(((flip != 0) & (flip != 1)).any()):
             raise ValueError("the flip of an element of O(2) must be 0 or 1")
         angle, flip = torch.broadcast_tensors(angle, flip.long().to(angle.device))
         return angle, flip
@@ -108,7 +109,7 @@ class O2(Group):
     def log(self, g: Any) -> Tensor:
         """Algebra coordinates (..., 1); raises ValueError for reflections, which have no logarithm."""
         angle, flip = self.check(g)
-        if bool(flip.any()):
+        if concrete(flip) and bool(flip.any()):
             raise ValueError("reflections of O(2) have no logarithm")
         return SO2().log(angle)
 
@@ -121,6 +122,15 @@ class O2(Group):
     @property
     def diameter(self) -> float:
         raise ValueError("elements of O(2) mix an angle and a flip: there is no one length")
+
+    def lengths(self, g: Any) -> tuple[Tensor, Tensor]:
+        """The angle of R(angle) F^flip, at most pi, and the flip."""
+        angle, flip = self.check(g)
+        return SO2().length(angle), flip.to(angle.dtype)
+
+    @property
+    def diameters(self) -> tuple[float, float]:
+        return SO2().diameter, 1.0
 
     def conjugates(self) -> tuple[Element, ...]:
         raise ValueError(

@@ -88,6 +88,16 @@ class O3(OrthogonalMatrices):
     def diameter(self) -> float:
         raise ValueError("elements of O(3) mix an angle and an inversion: there is no one length")
 
+    def lengths(self, g: Any) -> tuple[Tensor, Tensor]:
+        """The angle of the rotation R, at most pi, and 1 for g = -R."""
+        g = self.check(g)
+        sign = determinant_sign(g)
+        return SO3().length(g * sign[..., None, None]), (1 - sign) / 2
+
+    @property
+    def diameters(self) -> tuple[float, float]:
+        return SO3().diameter, 1.0
+
     @property
     def discrete_elements(self) -> tuple[Any, ...]:
         return (-torch.eye(3, dtype=torch.float64),)

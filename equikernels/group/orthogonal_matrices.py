@@ -1,4 +1,4 @@
-"""What groups of 3 x 3 orthogonal matrices share: how elements are checked, multiplied and batched."""
+"""What groups of orthogonal matrices share: how elements are checked, and, of 3 x 3 ones, multiplied."""
 
 from __future__ import annotations
 
@@ -37,26 +37,29 @@ def floating(values: Any, what: str) -> Tensor:
 
 
 def determinant_sign(g: Tensor) -> Tensor:
-    """The sign (...) of the determinants of orthogonal matrices (..., 3, 3), a constant for derivatives."""
+    """The sign (...) of the determinants of orthogonal matrices (..., n, n), a constant for derivatives."""
     g = g.detach()
-    volume = (torch.linalg.cross(g[..., 0, :], g[..., 1, :]) * g[..., 2, :]).sum(-1)
+    if g.shape[-1] == 3:
+        volume = (torch.linalg.cross(g[..., 0, :], g[..., 1, :]) * g[..., 2, :]).sum(-1)
+    else:
+        volume = torch.linalg.det(g.to(torch.promote_types(g.dtype, torch.float32)))
     return torch.where(volume < 0, -1.0, 1.0).to(g.dtype)
 
 
-def check_orthogonal(g: Any, group: str) -> Tensor:
-    """`g` as floating orthogonal matrices (..., 3, 3); raises TypeError or ValueError otherwise.
+def check_orthogonal(g: Any, group: str, n: int = 3) -> Tensor:
+    """`g` as floating orthogonal matrices (..., n, n); raises TypeError or ValueError otherwise.
 
     Only shape and dtype are looked at where the numbers cannot be: under torch.compile, vmap and grad.
     """
     matrix = floating(g, f"elements of {group} are matrices, whose entries")
-    if matrix.shape[-2:] != (3, 3):
-        raise ValueError(f"elements of {group} must have shape (..., 3, 3), got {tuple(matrix.shape)}")
+    if matrix.shape[-2:] != (n, n):
+        raise ValueError(f"elements of {group} must have shape (..., {n}, {n}), got {tuple(matrix.shape)}")
     if not concrete(matrix) or matrix.numel() == 0:
         return matrix
     values = matrix.detach()
     if values.dtype not in TOLERANCES:
         values = values.float()
-    defect = float((values @ values.mT - torch.eye(3, dtype=values.dtype, device=values.device)).abs().max())
+    defect = float((values @ values.mT - torch.eye(n, dtype=values.dtype, device=values.device)).abs().max())
     tolerance = TOLERANCES.get(matrix.dtype, HALF_TOLERANCE)
     if math.isnan(defect):
         raise ValueError(f"elements of {group} must be finite, but some entries are NaN or infinite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
+from equikernels.group.defects import matrix_defects
 from equikernels.group.group import Element, Group, Label
 
 ORTHOGONALITY_TOLERANCE = 1e-9
@@ -150,8 +151,13 @@ class Representation:
 
     def decompose(self) -> Representation:
         """The isotypic decomposition: the same representation with its irreps sorted by label,
-        equal irreps side by side; `irreps` and `change_of_basis` then show the blocks."""
+        equal irreps side by side; `irreps` and `change_of_basis` then show the blocks.
+
+        A representation that stands so already, an index map for example, is returned as it is.
+        """
         order = sorted(range(len(self.irreps)), key=lambda i: self.group.label_order(self.irreps[i][0]))
+        if order == list(range(len(order))) and len({label for label, _ in self.irreps}) == len(order):
+            return self
         starts = np.cumsum([0, *(m * self.group.irrep_dim(label) for label, m in self.irreps)])
         columns = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order] or [np.arange(0)])
         basis = self.change_of_basis[:, columns.astype(int)]
@@ -235,36 +241,27 @@ class Representation:
         return self._matrix_defects()
 
     def _matrix_defects(self) -> dict[str, float]:
-        if self.dim == 0:
-            return {"orthogonality": 0.0, "normality": 0.0, "homomorphism": 0.0}
-        probes = probe_elements(self.group)
-        scale = float(np.sqrt(self.dim))
-        eye = torch.eye(self.dim, dtype=torch.float64)
-        matrices = [self(g, dtype=torch.float64) for g in probes]
-        orthogonality = max(float((r @ r.mT - eye).norm()) for r in matrices) / scale
-        pairs = [(i, (i + shift) % len(probes)) for shift in (0, 1) for i in range(len(probes))]
-        homomorphism = 0.0
-        for i, j in pairs:
-            product = self(self.group.compose(probes[i], probes[j]), dtype=torch.float64)
-            homomorphism = max(homomorphism, float((matrices[i] @ matrices[j] - product).norm()))
-        normality = 0.0
-        for a in self.constraints:
-            size = float(np.linalg.norm(a)) ** 2
-            if size > 0:
-                normality = max(normality, float(np.linalg.norm(a @ a.T - a.T @ a)) / size)
-        return {
-            "orthogonality": orthogonality,
-            "normality": normality,
-            "homomorphism": homomorphism / scale,
-        }
+        return matrix_defects(self)
 
     # -- algebra -------------------------------------------------------------------------------
 
-    def restrict(self, subgroup: Group, embedding: Any = None) -> Representation:
-        """The representation of a subgroup in its standard embedding (the generator of C_n is the
-        rotation by 2 pi / n). Other embeddings are not available yet and raise ValueError."""
+    def restrict(self, subgroup: Group, embedding: Callable[[Any], Element] | None = None) -> Representation:
+        """The representation h -> rho(embedding(h)) of a subgroup, or of any group that maps to this one.
+
+        Without `embedding` the standard one is meant: the generator of C_n is the rotation by 2 pi / n, and
+        rotations of the plane turn space about the axis z; raises ValueError where there is none. Otherwise
+        `embedding` takes elements of `subgroup`, batched, to elements of `group`: a homomorphism,
+        differentiable by torch where `subgroup` has a Lie algebra; raises ValueError if it is none.
+
+        >>> from equikernels.group import CyclicGroup, DihedralGroup
+        >>> D4 = DihedralGroup(4)
+        >>> D4.irrep(1).restrict(CyclicGroup(2), lambda k: (4 * k) % 8).irreps  # the flip
+        ((0, 1), (1, 1))
+        """
         if embedding is not None:
-            raise ValueError("embedding must be None: only standard embeddings are available yet")
+            from equikernels.group.restriction import restrict_along
+
+            return restrict_along(self, subgroup, embedding)
         labels: list[tuple[Label, int]] = []
         locals_: list[np.ndarray] = []
         for label, multiplicity in self.irreps:
@@ -303,8 +300,7 @@ class Representation:
     def __matmul__(self, other: Representation) -> Representation:
         """The tensor product g -> rho(g) kron sigma(g) (numpy.kron order), with its irreps found.
 
-        The linear maps from V to W are V @ W: with vec stacking columns,
-        vec(sigma(g) M rho(g)^-1) = (rho(g) kron sigma(g)) vec M.
+        The linear maps from one space to another are such a product: `hom`.
         """
         if not isinstance(other, Representation):
             return NotImplemented
@@ -333,8 +329,28 @@ class Representation:
                 start += d
 
     def dual(self) -> Representation:
-        """g -> rho(g^-1)^T, which for an orthogonal representation is rho itself."""
-        return self
+        """g -> rho(g^-1)^T: for an orthogonal representation rho itself.
+
+        A group that is not compact names, for each irrep, an orthogonal H with
+        rho(g^-1)^T = H rho(g) H^T, its `dual_matrix(label)`.
+        """
+        if self.group.is_compact:
+            return self
+        blocks = [self.group.dual_matrix(label) for label, m in self.irreps for _ in range(m)]
+        basis = self.change_of_basis @ block_diag(*blocks) if blocks else None
+        return Representation(self.group, self.irreps, basis)
+
+    def hom(self, other: Representation) -> Representation:
+        """The linear maps M (other.dim, dim) from this space to that of `other`: g takes M to
+        sigma(g) M rho(g)^-1. It acts on vec M, the columns of M one below the other.
+
+        Its trivial part are the equivariant maps. Raises ValueError for representations of different groups.
+
+        >>> from equikernels.group import SO3
+        >>> SO3().defining().hom(SO3().defining()).irreps
+        ((0, 1), (1, 1), (2, 1))
+        """
+        return self.dual() @ other
 
     # -- identity ------------------------------------------------------------------------------
 
@@ -355,14 +371,3 @@ class Representation:
         terms = [f"[{label}]" if m == 1 else f"{m} [{label}]" for label, m in self.irreps]
         changed = "" if self._basis is None else " in another basis"
         return f"{' + '.join(terms) or 'the zero representation'} of {self.group!r}{changed}"
-
-
-def probe_elements(group: Group) -> list[Element]:
-    """A few fixed elements on which a law is checked: every element of a small group, elsewhere
-    seeded random ones."""
-    if group.order is not None and group.order <= 40320:
-        elements = group.unbind(group.elements())
-        return elements[:: max(1, group.order // 12)]
-    generator = torch.Generator().manual_seed(0)
-    dtype = torch.float64 if group.order is None else None
-    return group.unbind(group.sample(6, generator=generator, dtype=dtype))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Element, Group
+from equikernels.group.orthogonal_matrices import concrete
 from equikernels.group.representation import Representation
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class SymmetricGroup(FiniteGroup):
         element = integer_tensor(g, f"elements of {self!r} are integer images (..., {self.n})")
         if element.ndim == 0 or element.shape[-1] != self.n:
             raise ValueError(f"elements of {self!r} have shape (..., {self.n}), got {tuple(element.shape)}")
-        if not bool((element.sort(dim=-1).values == torch.arange(self.n, device=element.device)).all()):
+        ordered = torch.arange(self.n, device=element.device)
+        if concrete(element) and not bool((element.sort(dim=-1).values == ordered).all()):
             raise ValueError(f"elements of {self!r} hold every number 0 .. {self.n - 1} exactly once")
         return element
 

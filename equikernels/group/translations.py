@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, integer_tensor
 from equikernels.group.group import Element, Group
-from equikernels.group.representation import Representation
+from equikernels.group.representation import Representation, frozen
 from equikernels.group.so2 import check_frequency
 
 Frequencies = tuple[int, int]
@@ -28,6 +29,13 @@ def waves(period: int) -> tuple[np.ndarray, np.ndarray]:
     for wave in (cosine, sine):
         wave.setflags(write=False)
     return cosine, sine
+
+
+# Plain numbers, found outside of the graph: torch.compile cannot trace SciPy.
+@constant_of_graphs
+def plain_waves(period: int) -> list[list[float]]:
+    """`waves` as lists."""
+    return [wave.tolist() for wave in waves(period)]
 
 
 @dataclass(frozen=True, init=False)
@@ -140,7 +148,7 @@ class GridTranslations(FiniteGroup):
 
     def irrep_matrix(self, label: Frequencies, g: Element, dtype: torch.dtype) -> Tensor:
         phase = (label[0] * g[..., 0] * self.width + label[1] * g[..., 1] * self.height) % self.order
-        c, s = (torch.tensor(wave, dtype=dtype, device=g.device)[phase] for wave in waves(self.order))
+        c, s = (torch.tensor(wave, dtype=dtype, device=g.device)[phase] for wave in plain_waves(self.order))
         if self.irrep_dim(label) == 1:
             return c[..., None, None]
         return torch.stack([c, -s, s, c], dim=-1).reshape(*c.shape, 2, 2)
@@ -188,16 +196,40 @@ class TranslatedPixels(Representation):
     """The pixels of a grid under cyclic translations; the normal form is the real Fourier transform."""
 
     def __init__(self, group: GridTranslations) -> None:
+        self._init(group, group.order, "pixels")
+
+    # The Fourier basis is a dense matrix (H W, H W): made only when asked for.
+
+    @cached_property
+    def _labels(self) -> list[Frequencies]:
+        assert isinstance(self.group, GridTranslations)
+        return self.group._labels()
+
+    @property
+    def irreps(self) -> tuple[tuple[Frequencies, int], ...]:
+        return tuple((label, 1) for label in self._labels)
+
+    @cached_property
+    def change_of_basis(self) -> np.ndarray:
+        group = self.group
+        assert isinstance(group, GridTranslations)
         row, column = group.elements().numpy().T
         cosine, sine = waves(group.order)
-        labels = group._labels()
         columns = []
-        for label in labels:
+        for label in self._labels:
             phase = (label[0] * row * group.width + label[1] * column * group.height) % group.order
             # rho(g) turns (cosine, sine) by the phase of g: the first axis moves towards the second.
             modes = [cosine[phase], sine[phase]][: group.irrep_dim(label)]
             columns += [mode * math.sqrt(len(modes) / group.order) for mode in modes]
-        super().__init__(group, [(label, 1) for label in labels], np.stack(columns, axis=1), name="pixels")
+        return frozen(np.stack(columns, axis=1))
+
+    @property
+    def _basis(self) -> np.ndarray:
+        return self.change_of_basis
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return ("translated pixels", self.group)
 
     def _matrix(self, g: Element, dtype: torch.dtype) -> Tensor:
         group = self.group

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from equikernels.group.clebsch_gordan import clebsch_gordan, raising, real_basis
+from equikernels.group.compiling import constant_of_graphs
 
 HARMONIC_AXES = (1, 2, 0)
 """The order (y, z, x) in which the real spherical harmonics of degree 1 hold the coordinates (x, y, z)."""
@@ -29,12 +30,10 @@ def rotation_generators(degree: int) -> np.ndarray:
     return skew
 
 
+@constant_of_graphs
 def _coupling(degree: int) -> Tensor:
     """The isometry C (3, 2l-1, 2l+1) of irrep l inside 1 times l - 1; a constant of compiled graphs."""
     return torch.as_tensor(clebsch_gordan(1, degree - 1, degree).copy())
-
-
-torch.compiler.assume_constant_result(_coupling)
 
 
 def _next_degree(coupling: Tensor, first: Tensor, previous: Tensor) -> Tensor:

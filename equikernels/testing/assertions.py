@@ -28,13 +28,15 @@ def _some_elements(rep: Representation, count: int, seed: int) -> list[Any]:
 def assert_representation(
     rep: Representation, *, elements: int = 8, seed: int = 0, atol: float = 1e-9
 ) -> None:
-    """Assert that rho is an orthogonal homomorphism, agrees with its generators and its normal form.
+    """Assert that rho is a homomorphism, agrees with its generators and its normal form, and is orthogonal
+    where the group is compact.
 
     Args:
         rep: any representation; computed in float64.
         elements: how many elements are drawn (every one of a smaller group), and paired.
         seed: of the draw.
-        atol: the largest error of an entry allowed.
+        atol: the largest error of an entry allowed, relative to the largest entry where that is beyond 1,
+            as it can be for groups that are not compact.
 
     Raises:
         AssertionError: naming the law that fails, its elements and its error.
@@ -45,26 +47,36 @@ def assert_representation(
     group = rep.group
     eye = torch.eye(rep.dim, dtype=torch.float64)
 
-    def check(law: str, actual: Tensor, expected: Tensor) -> None:
-        error = float((actual - expected).abs().max()) if actual.numel() else 0.0
+    def check(law: str, actual: Tensor, expected: Tensor, size: float = 1.0) -> None:
+        size = max([size, *(float(x.abs().max()) for x in (actual, expected) if x.numel())])
+        error = float((actual - expected).abs().max()) / size if actual.numel() else 0.0
         assert error <= atol, f"{law} fails for {rep!r}: error {error:.1e}, allowed {atol:.1e}"
 
     drawn = _some_elements(rep, elements, seed)
     matrices = [rep(g, dtype=torch.float64) for g in drawn]
+    sizes = [float(a.abs().max()) if a.numel() else 1.0 for a in matrices]
     check("rho(identity) = I", rep(group.identity, dtype=torch.float64), eye)
-    for g, a in zip(drawn, matrices, strict=True):
-        check(f"rho(g) rho(g)^T = I at g = {g}", a @ a.mT, eye)
-        check(f"rho(g^-1) = rho(g)^-1 at g = {g}", rep(group.inverse(g), dtype=torch.float64), a.mT)
-        for h, b in zip(drawn, matrices, strict=True):
+    for g, a, size in zip(drawn, matrices, sizes, strict=True):
+        if group.is_compact:
+            check(f"rho(g) rho(g)^T = I at g = {g}", a @ a.mT, eye)
+        inverse = rep(group.inverse(g), dtype=torch.float64)
+        check(f"rho(g^-1) = rho(g)^-1 at g = {g}", inverse @ a, eye, size**2)
+        for h, b, other in zip(drawn, matrices, sizes, strict=True):
             product = rep(group.compose(g, h), dtype=torch.float64)
-            check(f"rho(g) rho(h) = rho(gh) at g = {g}, h = {h}", a @ b, product)
-    for k, generator in enumerate(torch.tensor(rep.generators)):
+            check(f"rho(g) rho(h) = rho(gh) at g = {g}, h = {h}", a @ b, product, size * other)
+    generators = torch.tensor(rep.generators)
+    structure = torch.tensor(group.structure_constants)
+    for k, generator in enumerate(generators):
         coordinates = torch.zeros(group.lie_dim, dtype=torch.float64)
         coordinates[k] = 0.3
         turned = rep(group.exp(coordinates), dtype=torch.float64)
         check(
             f"rho(exp(0.3 X_{k})) = exp(0.3 d rho(X_{k}))", turned, torch.linalg.matrix_exp(0.3 * generator)
         )
+        for j in range(k):
+            bracket = generators[j] @ generator - generator @ generators[j]
+            expected = torch.einsum("k,kab->ab", structure[j, k], generators)
+            check(f"[X_{j}, X_{k}] = sum_l c_{j}{k}l X_l for the generators", bracket, expected)
     for element, matrix in zip(group.discrete_elements, torch.tensor(rep.discrete), strict=True):
         check(f"the generator {element}", matrix, rep(element, dtype=torch.float64))
     normal = Representation(group, rep.irreps, rep.change_of_basis)
@@ -93,7 +105,7 @@ def assert_equivariant(
     atol: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Assert f(g x) = g f(x) for each element.
+    """Assert f(g x) = g f(x) for each element; of any group, compact or not.
 
     Args:
         f: the function, a module for example.
@@ -105,7 +117,7 @@ def assert_equivariant(
         rtol, atol: default `tolerance(x.dtype)`.
 
     Raises:
-        AssertionError: naming the element and the error.
+        AssertionError: naming the law, the element at which it fails and by how much.
         ValueError: no elements, and no representation to draw them from.
 
     >>> from equikernels.group import SO2
@@ -131,5 +143,5 @@ def assert_equivariant(
                 _act(act_out, g, plain),
                 rtol=default.rtol if rtol is None else rtol,
                 atol=default.atol if atol is None else atol,
-                msg=partial("f(g x) differs from g f(x) at g = {}: {}".format, g),
+                msg=partial("equivariance fails, f(g x) differs from g f(x) at g = {}: {}".format, g),
             )

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, DihedralGroup, Group
+from equikernels.group import SO2, CyclicGroup, DihedralGroup, DirectProduct, Group, MatrixGroup
 from equikernels.group.cube import CubeGroup
 from equikernels.group.symmetric import SymmetricGroup
 from equikernels.group.translations import GridTranslations
@@ -29,11 +29,19 @@ small_groups: list[Group] = [
     *(SymmetricGroup(n) for n in (1, 2, 3, 4)),
     *(GridTranslations(*size) for size in ((1,), (1, 2), (3,), (4, 3), (2, 6))),
 ]
+other_groups: list[Group] = [
+    DirectProduct(DihedralGroup(3), CyclicGroup(4)),
+    DirectProduct(SymmetricGroup(3), GridTranslations(2)),
+    MatrixGroup(elements=CubeGroup().matrices[[1, 4]]),
+]
+"""Finite groups whose elements are tuples or matrices."""
 new_groups = [group for group in small_groups if not isinstance(group, (CyclicGroup, DihedralGroup))]
 
 
-def key(element) -> tuple[int, ...]:
-    """One element as a tuple of Python integers."""
+def key(group: Group, element) -> tuple[int, ...]:
+    """One element as a tuple of Python integers: that of its numbers where it is none itself."""
+    if group in other_groups:
+        element = group.numbers(group.check(element))
     return tuple(torch.as_tensor(element).reshape(-1).tolist())
 
 
@@ -41,13 +49,13 @@ def shortest_words(group: Group) -> dict[tuple[int, ...], tuple[int, ...]]:
     """Every element's first shortest word, found by writing down all words in order, length by length."""
     generators = range(1, len(group.discrete_elements) + 1)
     letters = [letter for k in generators for letter in (k, -k)]
-    found = {key(group.identity): ()}
+    found = {key(group, group.identity): ()}
     level = [()]
     while len(found) < group.order:
         level = [(*word, letter) for word in level for letter in letters]
         new = []
         for word in level:
-            spelt = key(word_product(group, word))
+            spelt = key(group, word_product(group, word))
             if spelt not in found:
                 found[spelt] = word
                 new.append(word)
@@ -59,14 +67,14 @@ def shortest_words(group: Group) -> dict[tuple[int, ...], tuple[int, ...]]:
 # -- words ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("group", small_groups, ids=repr)
+@pytest.mark.parametrize("group", small_groups + other_groups, ids=repr)
 def test_canonical_words_are_the_first_shortest_ones(group: Group) -> None:
     expected = shortest_words(group)
     lengths = word_lengths(group)
     for position, g in enumerate(group.unbind(group.elements())):
         word = canonical_word(group, g)
-        assert word == expected[key(g)]
-        assert key(word_product(group, word)) == key(g)
+        assert word == expected[key(group, g)]
+        assert key(group, word_product(group, word)) == key(group, g)
         assert len(word) == lengths[position] == int(group.word_length(g))
     assert lengths.max() == group.diameter
 
@@ -78,7 +86,7 @@ def test_cayley_table_multiplies_by_letters(group: Group) -> None:
     letters = [letter for s in group.discrete_elements for letter in (s, group.inverse(s))]
     assert table.shape == (group.order, len(letters))
     for i, k in itertools.product(range(group.order), range(len(letters))):
-        assert key(elements[table[i, k]]) == key(group.compose(elements[i], letters[k]))
+        assert key(group, elements[table[i, k]]) == key(group, group.compose(elements[i], letters[k]))
 
 
 @pytest.mark.parametrize("n", [6_000, 100_000])
@@ -120,11 +128,15 @@ class _HalfGenerated(CyclicGroup):
 @pytest.mark.parametrize("group", new_groups, ids=repr)
 def test_elements_form_a_group(group: Group) -> None:
     elements = group.unbind(group.elements())
-    assert len({key(g) for g in elements}) == len(elements) == group.order
-    assert key(elements[0]) == key(group.identity)
+    assert len({key(group, g) for g in elements}) == len(elements) == group.order
+    assert key(group, elements[0]) == key(group, group.identity)
     for g in elements:
-        assert key(group.compose(g, group.identity)) == key(group.compose(group.identity, g)) == key(g)
-        assert key(group.compose(g, group.inverse(g))) == key(group.identity)
+        assert (
+            key(group, group.compose(g, group.identity))
+            == key(group, group.compose(group.identity, g))
+            == key(group, g)
+        )
+        assert key(group, group.compose(g, group.inverse(g))) == key(group, group.identity)
     a, b, c = (group.sample(200, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
     assert torch.equal(group.compose(group.compose(a, b), c), group.compose(a, group.compose(b, c)))
 
@@ -199,8 +211,8 @@ def test_conjugates_are_all_conjugates_of_the_generators(group: Group) -> None:
     found = set()
     for s in group.discrete_elements:
         conjugated = group.compose(group.compose(elements, s), group.inverse(elements))
-        found |= {key(g) for g in group.unbind(conjugated)}
-    conjugates = [key(g) for g in group.conjugates()]
+        found |= {key(group, g) for g in group.unbind(conjugated)}
+    conjugates = [key(group, g) for g in group.conjugates()]
     assert len(conjugates) == len(found)
     assert set(conjugates) == found
 

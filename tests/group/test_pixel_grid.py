@@ -1,4 +1,4 @@
-"""The pixels of an image under rotations: exact turns, the spectral group law, what it cannot do."""
+"""The pixels of an image: exact turns, the spectral group law and what it cannot do, translations."""
 
 import functools
 import math
@@ -9,9 +9,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from equikernels.group import SO2, CyclicGroup, Representation, pixel_grid
+from equikernels.group import SO2, CyclicGroup, GridTranslations, Representation, pixel_grid
 from equikernels.group.grids.geometry import PixelGrid
 from equikernels.group.grids.spectral import rotation_generator
+from equikernels.testing import assert_representation
 
 
 def quarter_turn(n: int) -> np.ndarray:
@@ -263,7 +264,7 @@ def test_defects_report_energy_shares_of_data() -> None:
         (lambda: pixel_grid(0, SO2()), ValueError, "size"),
         (lambda: pixel_grid((3, -1), SO2()), ValueError, "size"),
         (lambda: pixel_grid(2.5, SO2()), TypeError, "size"),
-        (lambda: pixel_grid(4, "SO2"), ValueError, "CyclicGroup\\(n\\) or DihedralGroup"),
+        (lambda: pixel_grid(4, "SO2"), ValueError, "DihedralGroup\\(n\\) or GridTranslations"),
         (lambda: pixel_grid(4, SO2(), method="nearest"), ValueError, "method must be"),
         (lambda: pixel_grid(4, SO2(), method="permutation"), ValueError, 'use method="spectral"'),
         (lambda: pixel_grid((4, 5), CyclicGroup(4), method="permutation"), ValueError, "4 x 5"),
@@ -289,3 +290,27 @@ def test_defects_report_energy_shares_of_data() -> None:
 def test_bad_grids_are_named(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_translations_shift_pixels_cyclically(height: int, width: int) -> None:
+    group = GridTranslations(height, width)
+    rho = pixel_grid((height, width), group)
+    assert_representation(rho)
+    image = torch.arange(float(height * width), dtype=torch.float64).reshape(height, width)
+    for shift in [(0, 0), (1, 0), (0, 1), (height - 1, width // 2)]:
+        moved = (rho(torch.tensor(shift)) @ image.flatten()).reshape(height, width)
+        torch.testing.assert_close(moved, image.roll(shift, (0, 1)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 4}, r"size must be \(3, 4\) for Translations_3x4, got \(4, 4\)"),
+        ({"size": (3, 4), "mask": "disc"}, "mask must be None for translations"),
+        ({"size": (3, 4), "method": "spectral"}, 'method must be "auto" or "permutation"'),
+    ],
+)
+def test_translations_that_do_not_fit_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pixel_grid(group=GridTranslations(3, 4), **arguments)

@@ -284,7 +284,7 @@ def test_voxel_representations_are_told_apart() -> None:
         (lambda: voxel_grid((3, 3), CubeGroup()), ValueError, "only cubes"),
         (lambda: voxel_grid((3, 3, 4), CubeGroup()), ValueError, "only cubes"),
         (lambda: voxel_grid(2.5, CubeGroup()), TypeError, "size"),
-        (lambda: voxel_grid(3, O2()), ValueError, r"CubeGroup\(\), or SO2\(\) or CyclicGroup"),
+        (lambda: voxel_grid(3, O2()), ValueError, r"CubeGroup\(\), SO3\(\), or SO2\(\) or CyclicGroup"),
         (lambda: voxel_grid(3, DihedralGroup(4)), ValueError, r"got D_4"),
         (lambda: voxel_grid(3, CubeGroup(), method="bilinear"), ValueError, "method must be"),
         (lambda: voxel_grid(3, CubeGroup(), method="spectral"), ValueError, 'method="permutation"'),

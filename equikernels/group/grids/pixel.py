@@ -18,6 +18,7 @@ from equikernels.group.o2 import DETERMINANT, O2
 from equikernels.group.permutation import PermutationRepresentation
 from equikernels.group.representation import Representation, frozen
 from equikernels.group.so2 import SO2
+from equikernels.group.translations import GridTranslations
 from equikernels.ops import rotate
 
 HIGH_FREQUENCY = 0.35
@@ -214,8 +215,8 @@ def pixel_grid(
     *,
     method: str = "auto",
     mask: str | Tensor | np.ndarray | None = None,
-) -> GridRepresentation:
-    """How rotations and flips act on the pixels of a grid (no channels): vectors of dimension H * W.
+) -> Representation:
+    """How rotations, flips and translations act on the pixels of a grid (no channels), in dimension H * W.
 
     A positive angle turns content counter-clockwise as displayed, row 0 on top, about
     ((W-1)/2, (H-1)/2); 90 degrees is torch.rot90(k=1) on the last two axes. Index = row * W + column.
@@ -223,7 +224,8 @@ def pixel_grid(
     Args:
         size: N for N x N pixels, or (H, W).
         group: SO2(), O2(), CyclicGroup(n) or DihedralGroup(n); the turn of C_n and D_n is by 2 pi / n,
-            the flip of O(2) and D_n is left-right.
+            the flip of O(2) and D_n is left-right. GridTranslations(H, W): cyclic shifts, exact index
+            maps, without a mask.
         method: "permutation": exact index maps (C_1, C_2, D_1, D_2; C_4 and D_4 on squares).
             "spectral": an exact orthogonal group law for every angle, made from the sinc derivative. It is
             accurate as an image rotation for band-limited content inside the inscribed disc only. "bilinear":
@@ -247,9 +249,12 @@ def pixel_grid(
     True
     """
     grid = make_grid(size, mask)
+    if isinstance(group, GridTranslations):
+        return _translated(grid, group, method)
     if not isinstance(group, (SO2, O2, CyclicGroup, DihedralGroup)):
         raise ValueError(
-            f"group must be SO2(), O2(), CyclicGroup(n) or DihedralGroup(n) for pixel_grid, got {group!r}"
+            "group must be SO2(), O2(), CyclicGroup(n), DihedralGroup(n) or GridTranslations(H, W) for "
+            f"pixel_grid, got {group!r}"
         )
     if method not in ("auto", "permutation", "spectral", "bilinear"):
         raise ValueError(f'method must be "auto", "permutation", "spectral" or "bilinear", got {method!r}')
@@ -280,3 +285,15 @@ def pixel_grid(
             f"On squares use an odd size, for example {max(grid.height, grid.width) // 2 * 2 + 1}"
         )
     return SpectralGrid(group, grid, modes, name)
+
+
+def _translated(grid: PixelGrid, group: GridTranslations, method: str) -> Representation:
+    if method not in ("auto", "permutation"):
+        raise ValueError(f'method must be "auto" or "permutation" for {group!r}, got {method!r}')
+    if (grid.height, grid.width) != (group.height, group.width):
+        raise ValueError(
+            f"size must be {(group.height, group.width)} for {group!r}, got {(grid.height, grid.width)}"
+        )
+    if grid.mask is not None:
+        raise ValueError("mask must be None for translations: they carry every pixel to every other")
+    return group.regular()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Element, Group
 from equikernels.group.orthogonal_matrices import concrete
@@ -80,6 +81,13 @@ def orthogonal_form(shape: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarra
             exchanged = (*t[:k], t[k + 1], t[k], *t[k + 2 :])
             partner[k, i] = position.get(exchanged, i) if t[k] != t[k + 1] else i
     return diagonal, partner, np.sqrt(1 - diagonal**2)
+
+
+# Plain numbers, found outside of the graph: torch.compile would trace every step of the search for tableaux.
+@constant_of_graphs
+def plain_orthogonal_form(shape: Partition) -> tuple[Any, ...]:
+    """`orthogonal_form` as nested lists."""
+    return tuple(part.tolist() for part in orthogonal_form(shape))
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,12 @@ class SymmetricGroup(FiniteGroup):
 
     def irrep_matrix(self, label: Partition, g: Element, dtype: torch.dtype) -> Tensor:
         d = self.irrep_dim(label)
-        diagonal, partner, off = (torch.tensor(part, device=g.device) for part in orthogonal_form(label))
+        form = plain_orthogonal_form(label)
+        kinds = (torch.float64, torch.int64, torch.float64)
+        diagonal, partner, off = (
+            torch.tensor(part, dtype=kind, device=g.device).reshape(self.n - 1, d)
+            for part, kind in zip(form, kinds, strict=True)
+        )
         images = g.reshape(-1, self.n).clone()
         rho = torch.eye(d, dtype=torch.float64, device=g.device).repeat(len(images), 1, 1)
         # Sorting g by exchanges of neighbours: g s_k1 s_k2 ... = 1 gives rho(g) = ... rho(s_k2) rho(s_k1).

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equikernels.group import Representation
-from equikernels.nn.projected_weight import ProjectedWeight
 from equikernels.project import Certificate, Cutoff, EquivariantProjector, InvariantProjector
+from equikernels.project.projected_weight import ProjectedWeight
 
 
 class SoftLinear(nn.Module):

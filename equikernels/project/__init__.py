@@ -4,22 +4,68 @@
 is below a cut-off; `projector.certificate(weight)` bounds what remains of the error.
 """
 
+from equikernels.project.adapting import (
+    AlreadySoftened,
+    LayerRow,
+    LimitRow,
+    Plan,
+    Rule,
+    Site,
+    SoftenReport,
+    attention,
+    check_soften_metadata,
+    default_rules,
+    is_softened,
+    kernels,
+    leave,
+    linear,
+    raw_parameter,
+    soften,
+    soften_metadata,
+    tokens,
+)
 from equikernels.project.bake import bake
 from equikernels.project.certificate import Certificate, PaperEta
-from equikernels.project.cutoffs import Cutoff, Hard, Smooth, Softness
+from equikernels.project.cutoff_for import cutoff_for
+from equikernels.project.cutoffs import BlockSmooth, Cutoff, Hard, ReleasedSmooth, Smooth, Softness
+from equikernels.project.learnable import LearnableSmooth
 from equikernels.project.projector import EquivariantProjector, InvariantProjector, constraint_spectrum
 from equikernels.project.spectrum import Spectrum
+from equikernels.project.sweeps import SweepProjector
 
 __all__ = [
+    "AlreadySoftened",
+    "BlockSmooth",
     "Certificate",
     "Cutoff",
     "EquivariantProjector",
     "Hard",
     "InvariantProjector",
+    "LayerRow",
+    "LearnableSmooth",
+    "LimitRow",
     "PaperEta",
+    "Plan",
+    "ReleasedSmooth",
+    "Rule",
+    "Site",
     "Smooth",
+    "SoftenReport",
     "Softness",
     "Spectrum",
+    "SweepProjector",
+    "attention",
     "bake",
+    "check_soften_metadata",
     "constraint_spectrum",
+    "cutoff_for",
+    "default_rules",
+    "is_softened",
+    "kernels",
+    "leave",
+    "linear",
+    "raw_parameter",
+    "soften",
+    "soften_metadata",
+    "tokens",
 ]

@@ -17,28 +17,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.project.cutoffs import Hard
-from equikernels.project.operators import Operators, from_blocks, to_blocks
-from equikernels.project.spectrum import Spectrum
-
-SKEW_TOLERANCE = 1e-9
-
-
-class Engine(Protocol):
-    """What a certificate reads of a projector."""
-
-    spectrum: Spectrum
-    largest_response: np.ndarray
-
-    @property
-    def is_projection(self) -> bool: ...
-    def energies(self, w: Tensor) -> np.ndarray: ...
+from equikernels.project.cutoffs import Cutoff, Hard, Smooth
+from equikernels.project.engines import Engine
+from equikernels.project.operators import ORTHOGONALITY_TOLERANCE, Operators, from_blocks, is_skew, to_blocks
 
 
 class PaperEta(NamedTuple):
@@ -65,22 +52,27 @@ class Certificate:
     representations the relative error |f(rho x) - rho f(x)| of f(x) = W x is at most the operator bound
     times |x|.
 
+    An element's length has two parts: |a| of a Lie generator and the letters of a word in the discrete
+    ones. A group has one of them, or both (O(2): an angle and a flip), and the bounds of the parts add.
+
     Attributes:
         weight: W (C_out * m, C_in * n), float64.
         norm: |W|_F.
-        slope: |(C_1 W, ..., C_d W)|_F, for finite groups max_s |C_s W|_F: the error per unit of |a|.
+        lie_slope: |(C_1 W, ..., C_d W)|_F over the Lie generators: the error per unit of |a|.
+        discrete_slope: max_s |C_s W|_F over the discrete generators: the error per letter.
     """
 
     weight: Tensor
     norm: float
-    slope: float
+    lie_slope: float
+    discrete_slope: float
     _operators: Operators
-    _lie: bool
+    _kinds: tuple[bool, ...]
     _phases: np.ndarray | None
     _energies: np.ndarray
     _kept: np.ndarray
     _prior_norm: float
-    _prior_slope: float
+    _prior_slopes: tuple[float, float]
     _paper_cutoff: float
 
     # -- bounds --------------------------------------------------------------------------------
@@ -109,43 +101,52 @@ class Certificate:
         if (g is None) == (radius is None):
             raise ValueError("bound needs either g or radius=..., and not both")
         if g is not None:
-            length = self._group("bound(g)").length(self._group("bound(g)").check(g))
-            t = length.detach().double().cpu().numpy()
-            values = self._at(t, kind, norm, monotone=False)
+            group = self._group("bound(g)")
+            parts = group.lengths(group.check(g))
+            angle, letters = (t.detach().double().cpu().numpy() for t in parts)
+            values = self._at(angle, letters, kind, norm, monotone=False)
             return float(values) if values.ndim == 0 else torch.as_tensor(values)
         if isinstance(radius, bool) or not isinstance(radius, (int, float, np.integer, np.floating)):
             raise TypeError(f"radius must be a number, got {radius!r}")
         if not radius >= 0:
             raise ValueError(f"radius must be >= 0, got {radius}")
-        # A word has whole letters.
-        t = float(radius) if self._lie or math.isinf(radius) else float(math.floor(radius))
-        if self._operators.group is not None:
-            t = min(t, self._operators.group.diameter)
-        return float(self._at(np.asarray(t), kind, norm, monotone=True))
+        angle, letters = _parts_of_radius(self._operators, self._kinds, float(radius))
+        return float(self._at(angle, letters, kind, norm, monotone=True))
+
+    @property
+    def _is_mixed(self) -> bool:
+        return any(self._kinds) and not all(self._kinds)
 
     def supremum(self, kind: str = "posterior", norm: str = "frobenius") -> float:
         """The bound over the whole group: `bound` at the radius of its diameter."""
         return float(self.bound(radius=math.inf, kind=kind, norm=norm))
 
-    def _at(self, t: np.ndarray, kind: str, norm: str, *, monotone: bool) -> np.ndarray:
-        if kind == "prior":
-            if self._phases is None:
-                return np.asarray(np.minimum(self._times(self._prior_slope, t), 2 * self._prior_norm))
-            chords = _chord(self._phases, t, monotone=monotone) * self._kept
-            return np.asarray(self._prior_norm * chords.max(axis=-1, initial=0.0))
-        if self._phases is None:
-            frobenius = np.minimum(self._times(self.slope, t), 2 * self.norm)
-        else:
-            chords = _chord(self._phases, t, monotone=monotone)
+    def _at(
+        self, angle: np.ndarray, letters: np.ndarray, kind: str, norm: str, *, monotone: bool
+    ) -> np.ndarray:
+        if self._phases is not None:
+            # One generator: the length is the one part there is.
+            chords = _chord(self._phases, angle if self._kinds[0] else letters, monotone=monotone)
+            if kind == "prior":
+                return np.asarray(self._prior_norm * (chords * self._kept).max(axis=-1, initial=0.0))
             frobenius = np.sqrt((chords**2 * self._energies).sum(axis=-1))
+        elif kind == "prior":
+            return self._sum(self._prior_slopes, angle, letters, self._prior_norm)
+        else:
+            frobenius = self._sum((self.lie_slope, self.discrete_slope), angle, letters, self.norm)
         if norm == "frobenius":
             return np.asarray(frobenius)
-        operator = np.minimum(self._times(self._operator_slope, t), 2 * self._operator_norm)
+        operator = self._sum(self._operator_slopes, angle, letters, self._operator_norm)
         return np.asarray(np.minimum(frobenius, operator))
 
     @staticmethod
-    def _times(slope: float, t: np.ndarray) -> np.ndarray:
-        return np.zeros_like(t) if slope == 0 else slope * t
+    def _sum(slopes: tuple[float, float], angle: np.ndarray, letters: np.ndarray, norm: float) -> np.ndarray:
+        """Both parts with their slopes, at most 2 |W|; a slope of 0 stays 0 at any length."""
+        parts = [
+            np.zeros_like(t) if slope == 0 else slope * t
+            for slope, t in zip(slopes, (angle, letters), strict=True)
+        ]
+        return np.asarray(np.minimum(parts[0] + parts[1], 2 * norm))
 
     # -- other numbers -------------------------------------------------------------------------
 
@@ -164,8 +165,12 @@ class Certificate:
         singular value for cut-offs that are not hard.
         """
         group = self._group("paper_eta")
-        dimension = group.lie_dim if self._lie else 1
-        eta = self._paper_cutoff * math.sqrt(dimension) * group.diameter
+        if self._is_mixed:
+            raise ValueError(
+                f"the published theorem is for Lie groups or finite groups; {group!r} is both at once"
+            )
+        radius = group.injectivity_radius if group.lie_dim else group.diameter
+        eta = self._paper_cutoff * math.sqrt(max(group.lie_dim, 1)) * radius
         return PaperEta(eta, eta * math.sqrt(self._operators.m))
 
     def error(self, g: Any, norm: str = "frobenius") -> float | Tensor:
@@ -203,10 +208,9 @@ class Certificate:
         return float(torch.linalg.matrix_norm(self.weight, ord=2))
 
     @cached_property
-    def _operator_slope(self) -> float:
-        if self._lie:
-            return float(torch.linalg.matrix_norm(self._constraint.flatten(0, 1), ord=2))
-        return max(float(torch.linalg.matrix_norm(c, ord=2)) for c in self._constraint)
+    def _operator_slopes(self) -> tuple[float, float]:
+        kinds = torch.tensor(self._kinds)
+        return _slopes(self._constraint[kinds], self._constraint[~kinds], order=2)
 
     def _group(self, what: str) -> Any:
         if self._operators.group is None:
@@ -225,6 +229,44 @@ class Certificate:
         return f"Certificate({numbers}, prior supremum {self.supremum('prior'):.4g})"
 
 
+def _parts_of_radius(
+    operators: Operators, kinds: tuple[bool, ...], radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest |a| and the most letters of elements within a radius, at most the group's diameter.
+
+    Where there are both, the radius is that of the Lie part, and every word is allowed.
+    """
+    lie, discrete = any(kinds), not all(kinds)
+    letters = radius if math.isinf(radius) else math.floor(radius)  # a word has whole letters
+    limits = (math.inf, math.inf)
+    if operators.group is not None:
+        limits = operators.group.diameters
+    if lie and discrete:
+        if operators.group is None:
+            raise ValueError("radius needs a group where operators are Lie and discrete at once")
+        letters = limits[1]
+    angle = min(radius, limits[0]) if lie else 0.0
+    return np.asarray(angle), np.asarray(float(min(letters, limits[1])) if discrete else 0.0)
+
+
+def relative_bounds(operators: Operators, engine: Engine, radius: float) -> np.ndarray:
+    """The largest error within a radius, relative to |W|_F, of weights in each cluster (clusters,)."""
+    operators = operators.letters()
+    kinds = _kinds(operators)
+    angle, letters = _parts_of_radius(operators, kinds, radius)
+    if len(kinds) == 1:
+        phases = _phases(engine.spectrum.values, kinds[0])
+        return _chord(phases, angle if kinds[0] else letters, monotone=True)
+    slopes = zip((engine.lie_slopes, engine.discrete_slopes), (angle, letters), strict=True)
+    return np.minimum(sum(np.where(slope == 0, 0.0, slope * t) for slope, t in slopes), 2.0)
+
+
+def _phases(sigma: np.ndarray, lie: bool) -> np.ndarray:
+    """The angle by which each singular part turns per unit of length, for one generator."""
+    # Orthogonal rho(s) has |rho(s)^-1 . rho(s) - 1| <= 2; rounding may pass that by 1e-16.
+    return sigma if lie else 2 * np.arcsin(np.minimum(sigma / 2, 1.0))
+
+
 def apply_constraint(operators: Operators, weight: Tensor) -> Tensor:
     """C_k(W) = W A_k - B_k W block by block (d, C_out * m, C_in * n), float64."""
     blocks = to_blocks(weight, operators.m, operators.n)
@@ -233,8 +275,14 @@ def apply_constraint(operators: Operators, weight: Tensor) -> Tensor:
     return from_blocks(blocks @ a - b @ blocks)
 
 
-def _kind(operators: Operators) -> bool:
-    """True for Lie generators, False for forward differences; raises ValueError where no theorem applies."""
+def _slopes(lie: Tensor, discrete: Tensor, order: int | str) -> tuple[float, float]:
+    """|(C_k W)_k| stacked over Lie generators, max_s |C_s W| over discrete ones, for (k, rows, columns)."""
+    stacked = float(torch.linalg.matrix_norm(lie.flatten(0, 1), ord=order)) if len(lie) else 0.0
+    return stacked, max((float(torch.linalg.matrix_norm(c, ord=order)) for c in discrete), default=0.0)
+
+
+def _kinds(operators: Operators) -> tuple[bool, ...]:
+    """For each operator whether it is a Lie generator; raises ValueError where no theorem applies."""
     for name, rep in (("rep_in", operators.rep_in), ("rep_out", operators.rep_out)):
         if rep is not None and not rep.is_orthogonal:
             defect = rep.defects()["orthogonality"]
@@ -242,57 +290,82 @@ def _kind(operators: Operators) -> bool:
                 f"no bound holds: {name} ({rep!r}) is not an orthogonal representation "
                 f"(|rho rho^T - I| is {defect:.1e}); measure its error instead"
             )
-    if operators.group is not None:
-        if operators.group.lie_dim and operators.group.discrete_elements:
-            raise ValueError(
-                f"certificates for groups like {operators.group!r}, Lie and discrete at once, "
-                "are not available yet"
-            )
-        return operators.group.lie_dim > 0
-    stacks = (operators.a, operators.b)
-    scale = max(float(np.abs(x).max()) for x in stacks)
-    if all(np.abs(x + x.transpose(0, 2, 1)).max() <= SKEW_TOLERANCE * scale for x in stacks):
-        return True
-    defect = 0.0
-    for x in stacks:
-        rho = x + np.eye(x.shape[-1])
-        defect = max(defect, float(np.abs(rho @ rho.transpose(0, 2, 1) - np.eye(x.shape[-1])).max()))
-    if defect <= SKEW_TOLERANCE:
-        return False
-    raise ValueError(
-        "no bound holds: the operators are neither all skew (Lie generators) nor all rho(s) - I with "
-        f"orthogonal rho(s) (|rho rho^T - I| is {defect:.1e}); measure the error instead"
-    )
+    group = operators.group
+    if group is not None:
+        return (True,) * group.lie_dim + (False,) * len(group.discrete_elements)
+    kinds = tuple(is_skew(a) and is_skew(b) for a, b in zip(operators.a, operators.b, strict=True))
+    for k, (lie, a, b) in enumerate(zip(kinds, operators.a, operators.b, strict=True)):
+        for x in () if lie else (a, b):
+            rho = x + np.eye(len(x))
+            defect = float(np.abs(rho @ rho.T - np.eye(len(x))).max())
+            if not defect <= ORTHOGONALITY_TOLERANCE:
+                raise ValueError(
+                    f"no bound holds: operator {k} is neither skew on both sides (a Lie generator) nor "
+                    f"rho(s) - I with orthogonal rho(s) (|rho rho^T - I| is {defect:.1e}); "
+                    "measure the error instead"
+                )
+    return kinds
+
+
+def _largest_slope(cutoff: Cutoff) -> float:
+    """The supremum of f(sigma) sigma over all sigma >= 0, for cut-offs that know no spectrum."""
+    if isinstance(cutoff, Smooth) and cutoff.width > cutoff.cutoff:
+        return cutoff.width * math.exp(-(cutoff.width - cutoff.cutoff) / cutoff.width)
+    if isinstance(cutoff, (Hard, Smooth)):
+        return cutoff.cutoff
+    return math.inf
 
 
 def certificate_of(
-    operators: Operators, engine: Engine, raw: Tensor, projected: Tensor, cutoff: Any
+    operators: Operators,
+    engine: Engine | None,
+    response: np.ndarray | None,
+    raw: Tensor,
+    projected: Tensor,
+    cutoff: Cutoff,
 ) -> Certificate:
-    """The certificate of a projected weight (float64 CPU), from the projector's own numbers."""
+    """The certificate of a projected weight (float64 CPU), from the projector's own numbers.
+
+    `engine` and the `response` of its clusters are None where the projector iterates without a spectrum.
+    """
     # Words are made of the generators alone, whatever set the projector was built from.
     operators = operators.letters()
-    lie = _kind(operators)
-    sigma, kept = engine.spectrum.values, engine.largest_response
-    phases = None
-    if operators.count == 1:
-        # Orthogonal rho(s) has |rho(s)^-1 . rho(s) - 1| <= 2; rounding may pass that by 1e-16.
-        phases = sigma if lie else 2 * np.arcsin(np.minimum(sigma / 2, 1.0))
+    kinds = _kinds(operators)
     norm = float(projected.norm())
-    prior_norm = norm if engine.is_projection else float(raw.norm())
-    parts = apply_constraint(operators, projected).flatten(1).norm(dim=1)
-    largest = float((kept * sigma).max(initial=0.0))
+    if engine is None or response is None:
+        exact = isinstance(cutoff, Hard)
+        largest = _largest_slope(cutoff)
+        phases, energies, kept = None, np.zeros(0), np.zeros(0)
+        slopes = (largest, largest)
+    else:
+        exact, kept = bool(np.isin(response, (0.0, 1.0)).all()), response
+        sigma = engine.spectrum.values
+        largest = float((kept * sigma).max(initial=0.0))
+        slopes = (
+            float((kept * engine.lie_slopes).max(initial=0.0)),
+            float((kept * engine.discrete_slopes).max(initial=0.0)),
+        )
+        phases, energies = None, np.zeros(0)
+        if len(kinds) == 1:
+            phases = _phases(sigma, kinds[0])
+            energies = engine.energies(to_blocks(projected, operators.m, operators.n))
+    prior_norm = norm if exact else float(raw.norm())
+    constraint = apply_constraint(operators, projected)
+    mask = torch.tensor(kinds)
+    lie_slope, discrete_slope = _slopes(
+        constraint[mask].flatten(1)[:, None], constraint[~mask].flatten(1)[:, None], order="fro"
+    )
     return Certificate(
         weight=projected,
         norm=norm,
-        slope=float(parts.norm()) if lie else float(parts.max()),
+        lie_slope=lie_slope,
+        discrete_slope=discrete_slope,
         _operators=operators,
-        _lie=lie,
+        _kinds=kinds,
         _phases=phases,
-        _energies=engine.energies(to_blocks(projected, operators.m, operators.n))
-        if phases is not None
-        else np.zeros(0),
+        _energies=energies,
         _kept=kept,
         _prior_norm=prior_norm,
-        _prior_slope=largest * prior_norm,
+        _prior_slopes=(slopes[0] * prior_norm, slopes[1] * prior_norm),
         _paper_cutoff=cutoff.cutoff if isinstance(cutoff, Hard) else largest,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from equikernels.project.spectrum import Spectrum
 
@@ -18,8 +19,11 @@ from equikernels.project.spectrum import Spectrum
 class Cutoff(Protocol):
     """Anything with a response to a spectrum."""
 
-    def response(self, spectrum: Spectrum) -> np.ndarray:
-        """f for each distinct singular value, float64 (clusters,), each in [0, 1]."""
+    def response(self, spectrum: Spectrum) -> np.ndarray | Tensor:
+        """f for each distinct singular value, float64 (clusters,), each in [0, 1].
+
+        A float64 tensor with a gradient makes projections differentiable in the cut-off.
+        """
 
 
 def _number(name: str, value: object, low: float, high: float, expected: str) -> float:
@@ -69,6 +73,66 @@ class Smooth:
         above = np.maximum(spectrum.values - self.cutoff, 0.0)
         # A cut-off at infinity keeps everything: inf - inf never arises because `above` is 0 then.
         return np.asarray(np.exp(-above / self.width))
+
+    @staticmethod
+    def at_softness(spectrum: Spectrum, s: float, width: float) -> Smooth:
+        """The smooth cut-off whose border is the singular value at the count that a softness s names."""
+        count = Softness(s).target_count(spectrum)
+        index = min(max(math.ceil(count), 1), len(spectrum)) - 1
+        return Smooth(spectrum[index], width)
+
+
+@dataclass(frozen=True)
+class ReleasedSmooth:
+    """f = 1 for sigma < cutoff, exp(-sigma / width) above: the published code's variant, for comparison.
+
+    It jumps at the cut-off, unlike Smooth.
+
+    >>> ReleasedSmooth(1.0, 0.5).response(Spectrum(np.array([0.0, 1.5]), np.array([1, 1]))).round(4).tolist()
+    [1.0, 0.0498]
+    """
+
+    cutoff: float
+    width: float
+
+    def __post_init__(self) -> None:
+        _number("cutoff", self.cutoff, 0.0, math.inf, "a number >= 0")
+        _number("width", self.width, 5e-324, math.inf, "a number > 0")
+
+    def response(self, spectrum: Spectrum) -> np.ndarray:
+        below = spectrum.values < self.cutoff - spectrum.tolerance
+        return np.where(below, 1.0, np.exp(-spectrum.values / self.width))
+
+
+@dataclass(frozen=True)
+class BlockSmooth:
+    """The published smooth rule of whole Schur blocks, for method="schur" alone: it follows no spectrum.
+
+    A block whose two sides share their eigenvalues becomes s M + (1 - s) Q(M), every other one is multiplied
+    by exp(-kappa |lambda_out - lambda_in| / s) with the moduli lambda of the eigenvalues; s = 0 removes it.
+
+    Args:
+        s: softness in [0, 1].
+        kappa: decay, > 0.
+    """
+
+    s: float
+    kappa: float = 1.0
+
+    def __post_init__(self) -> None:
+        _number("s", self.s, 0.0, 1.0, "a softness in [0, 1]")
+        _number("kappa", self.kappa, 5e-324, math.inf, "a number > 0")
+
+    def decay(self, distance: np.ndarray) -> np.ndarray:
+        """The factor of blocks that do not match, at a distance |lambda_out - lambda_in|."""
+        if self.s == 0:
+            return np.zeros_like(distance)
+        return np.asarray(np.exp(-self.kappa * distance / self.s))
+
+    def response(self, spectrum: Spectrum) -> np.ndarray:
+        raise ValueError(
+            'BlockSmooth is a rule of whole blocks, no response to a spectrum: use method="schur"'
+        )
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,15 @@ from equikernels.project.normal_form import (
     normality_defect,
 )
 
+ORTHOGONALITY_TOLERANCE = 1e-9
+
 DENSE_LIMIT = 4096
 """Entries m * n of one block up to which the dense constraint is decomposed unasked: minutes beyond."""
+
+
+def is_skew(a: np.ndarray) -> bool:
+    """Whether a matrix is a Lie generator of orthogonal matrices, to rounding."""
+    return bool(np.abs(a + a.T).max(initial=0.0) <= 1e-9 * max(float(np.abs(a).max(initial=0.0)), 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +39,9 @@ class Operators:
     Attributes:
         rep_in, rep_out: the representations, None for given matrices.
         given: the matrices (d, n, n) and (d, m, m), None for representations.
-        closed: whether the generators of a finite group are completed under conjugation.
+        closed: whether the constraint is averaged over the group, so that it commutes with it: the
+            generators of a finite group are completed under conjugation, an orthonormal basis of a Lie
+            algebra is closed as it is.
     """
 
     rep_in: Representation | None = None
@@ -40,24 +49,37 @@ class Operators:
     given: tuple[np.ndarray, np.ndarray] | None = None
     closed: bool = False
 
-    @property
-    def _elements(self) -> tuple[Any, ...]:
-        """The discrete elements that constrain."""
-        assert self.group is not None
-        return self.group.conjugates() if self.closed else self.group.discrete_elements
-
     def letters(self) -> Operators:
         """The same constraint with the generators alone: the letters that words are made of."""
         return dataclasses.replace(self, closed=False)
 
+    @property
+    def central(self) -> bool:
+        """Whether sum C_k^T C_k commutes with the group: one generator of a commutative one does."""
+        return self.closed or (self.group is not None and self.group.is_compact and self.count == 1)
+
     def _stack(self, rep: Representation | None, side: int) -> np.ndarray:
-        if rep is not None and self.closed:
-            eye = np.eye(rep.dim)
-            return np.stack([*rep.generators, *(rep(element).numpy() - eye for element in self._elements)])
-        if rep is not None:
+        if rep is None:
+            assert self.given is not None
+            return self.given[side]
+        if not self.closed:
             return rep.constraints
-        assert self.given is not None
-        return self.given[side]
+        group = rep.group
+        # An invariant inner product makes the structure constants of an orthonormal basis antisymmetric.
+        c = group.structure_constants
+        if np.abs(c + c.transpose(0, 2, 1)).max(initial=0.0) > 1e-9:
+            raise ValueError(
+                f"the Lie generators of {group!r} are not orthonormal, so they are not closed as they are: "
+                'use method="auto", or generators="given"'
+            )
+        elements = group.conjugates() if group.discrete_elements else ()
+        if group.order is None and len(elements) != len(group.discrete_elements):
+            raise ValueError(
+                f"the discrete generators of {group!r} have more conjugates than operators to stack: "
+                'use method="auto", or generators="given"'
+            )
+        eye = np.eye(rep.dim)
+        return np.stack([*rep.generators, *(rep(element).numpy() - eye for element in elements)])
 
     # Matrices are formed when asked for: the spectral route reads irreps and never needs them.
 
@@ -94,7 +116,7 @@ class Operators:
     def count(self) -> int:
         """Number of generators."""
         if self.group is not None:
-            return self.group.lie_dim + len(self._elements)
+            return self.group.lie_dim + len(self.group.discrete_elements)
         return int(self.a.shape[0])
 
     @property
@@ -114,6 +136,18 @@ class Operators:
                     return f"{what} is not normal (|A A^T - A^T A| / |A|^2 is {defect:.1e})"
         return None
 
+    @cached_property
+    def not_orthogonal(self) -> str | None:
+        """Which operator is neither skew nor rho(s) - I with orthogonal rho(s), or None."""
+        for name, rep, side in (("rep_in", self.rep_in, 0), ("rep_out", self.rep_out, 1)):
+            for k, operator in enumerate(self._stack(rep, side)):
+                rho = operator + np.eye(len(operator))
+                defect = float(np.abs(rho @ rho.T - np.eye(len(rho))).max())
+                if not is_skew(operator) and not defect <= ORTHOGONALITY_TOLERANCE:
+                    what = f"operator {k} of {'operators_' + name[4:] if rep is None else name}"
+                    return f"{what} is neither skew nor rho - I with |rho rho^T - I| = 0, but {defect:.1e}"
+        return None
+
     def normal_forms(self) -> tuple[NormalForm, NormalForm]:
         """Normal forms of the one output and the one input operator."""
         if self.rep_in is not None and self.rep_in is self.rep_out:
@@ -127,27 +161,6 @@ class Operators:
         return normal_form_of_operator(
             self._stack(rep, side)[0], ("the input", "the output")[side] + " operator"
         )
-
-    def choose(self, method: str) -> str:
-        """The method that will run; raises ValueError where the one asked for cannot."""
-        known = ("auto", "spectral", "schur", "svd", "iterative")
-        if method not in known:
-            raise ValueError(f"method must be one of {', '.join(known)}, got {method!r}")
-        if method == "iterative":
-            raise ValueError('method="iterative" is not available yet: use method="svd"')
-        if method == "svd":
-            return method
-        reason = None
-        if self.count != 1:
-            reason = f"{self.count} constraint operators have no common spectral form yet"
-        elif self.not_normal:
-            reason = self.not_normal
-        if reason is None:
-            return "spectral" if method == "auto" else method
-        if method == "auto" and self.m * self.n <= DENSE_LIMIT:
-            return "svd"
-        cost = f", a dense problem of size {self.m * self.n}" if self.m * self.n > DENSE_LIMIT else ""
-        raise ValueError(f'{reason}: use method="svd"{cost}')
 
 
 def operators_of(rep_in: Any, rep_out: Any, generators: str = "closed") -> Operators:
@@ -164,11 +177,10 @@ def operators_of(rep_in: Any, rep_out: Any, generators: str = "closed") -> Opera
             f"rep_in belongs to {rep_in.group!r}, rep_out to {rep_out.group!r}: restrict one of them"
         )
     group = rep_in.group
-    # One generator needs no company, and an orthonormal basis of a Lie algebra is closed as it is.
+    # One generator needs no company, and a group that is not compact has no average.
     several = group.lie_dim + len(group.discrete_elements) > 1
-    closed = generators == "closed" and several and bool(group.discrete_elements)
-    if closed:
-        group.conjugates()  # raises where no finite set is closed
+    interpolated = group.is_compact and not (rep_in.is_orthogonal and rep_out.is_orthogonal)
+    closed = generators == "closed" and several and group.is_compact and not interpolated
     return Operators(rep_in, rep_out, closed=closed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Representation
+from equikernels.project.build import choose_route, engine_for
 from equikernels.project.certificate import Certificate, certificate_of
-from equikernels.project.cutoffs import Cutoff
-from equikernels.project.dense import DenseEngine, dense_constraint, right_singular_system
-from equikernels.project.normal_form import block_pairs
+from equikernels.project.cutoffs import Cutoff, Hard
+from equikernels.project.engines import BlockRule, Factors, IterativeProjection, SpectralEngine
 from equikernels.project.operators import (
     Operators,
     check_weight,
@@ -22,8 +23,10 @@ from equikernels.project.operators import (
     operators_of,
     to_blocks,
 )
-from equikernels.project.spectral import SpectralEngine, cluster_pairs
-from equikernels.project.spectrum import Spectrum, spectrum_of
+from equikernels.project.spectrum import Spectrum
+
+METHOD_OF_ROUTE = {"dense": "svd", "iterative": "iterative"}
+"""The method that a route belongs to, "spectral" for every other one."""
 
 
 def constraint_spectrum(
@@ -46,10 +49,7 @@ def constraint_spectrum(
     """
     rep_out = rep_in.group.trivial() if rep_out is None and isinstance(rep_in, Representation) else rep_out
     operators = operators_of(rep_in, rep_out, generators)
-    if operators.choose("auto") == "spectral":
-        return cluster_pairs(block_pairs(*operators.normal_forms()), operators.scale)[0]
-    sigma = right_singular_system(dense_constraint(operators.a, operators.b))[1]
-    return spectrum_of(sigma, scale=operators.scale)[0]
+    return engine_for(operators, choose_route(operators, "auto")).spectrum
 
 
 class EquivariantProjector:
@@ -65,13 +65,16 @@ class EquivariantProjector:
     Args:
         rep_in, rep_out: representations of one group, dimensions n and m.
         cutoff: Hard, Smooth or Softness.
-        method: "spectral": closed form, exact for one normal operator. "svd": singular vectors of the
-            dense constraint, any operators, O((m n)^3). "schur": the published rule of whole blocks,
-            which keeps other directions than the singular values say; Hard cut-offs only. "auto":
-            spectral where it exists, else svd for small problems.
-        generators: "closed": the generating set of a finite group is completed under conjugation, so that
-            P commutes with the group for every cut-off. "given": the generators alone; then a soft P
-            depends on their choice and need not commute. The same for groups with one generator.
+        method: "spectral": exact from the irreps, for one generator or several (`route` says how). "svd":
+            singular vectors of the dense constraint, any operators, O((m n)^3). "schur": the published
+            rule of whole blocks, which keeps other directions than the singular values say; one generator,
+            Hard and BlockSmooth cut-offs. "iterative": Lanczos iteration for each weight, any operators, no
+            list of singular values; Hard and Smooth cut-offs. "auto": spectral where it exists, else svd
+            for small problems.
+        generators: "closed": the constraint is averaged over the group, so that P commutes with it for
+            every cut-off: the generators of a finite group are completed under conjugation, those of a
+            Lie algebra made orthonormal. "given": the generators alone; then a soft P depends on their
+            choice and need not commute. The same for groups with one generator.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
@@ -107,7 +110,8 @@ class EquivariantProjector:
         """The projector of constraint operators given as matrices, one (n, n) and one (m, m) per generator.
 
         Skew matrices are Lie generators, rho(s) - I with orthogonal rho(s) forward differences; others
-        are projected just the same, but carry no certificate.
+        are projected just the same, but carry no certificate. Several orthogonal ones are split into
+        irreps numerically where the dense problem would be large.
         """
         self = cls.__new__(cls)
         self._build(given_operators(operators_in, operators_out), cutoff, method)
@@ -118,14 +122,50 @@ class EquivariantProjector:
             raise TypeError(f"cutoff must be Hard, Smooth or Softness, got {cutoff!r}")
         self._operators = operators
         self._cutoff = cutoff
-        self._method = operators.choose(method)
-        if self._method == "svd":
-            self._engine: DenseEngine | SpectralEngine = DenseEngine(
-                operators.a, operators.b, cutoff, operators.scale
-            )
+        self._route = choose_route(operators, method)
+        self._method = METHOD_OF_ROUTE.get(self._route, "spectral") if method != "schur" else "schur"
+        self._rule: BlockRule | None = None
+        self._iteration: IterativeProjection | None = None
+        if self._route == "iterative":
+            self._iteration = IterativeProjection(operators.a, operators.b, cutoff, operators.scale)
+            return
+        self._engine = engine_for(operators, self._route)
+        if method == "schur":
+            assert isinstance(self._engine, SpectralEngine)
+            self._rule = BlockRule(self._engine, cutoff)
+        elif not self._is_learnable:
+            self._response_now()  # raises where the cut-off does not fit
+        self._kept_factors: dict[tuple[torch.dtype, torch.device], Factors] = {}
+
+    @property
+    def _is_learnable(self) -> bool:
+        return isinstance(self._cutoff, torch.nn.Module)
+
+    def _response_now(self) -> Tensor:
+        """f for each cluster of the spectrum, float64 on the CPU."""
+        if self._rule is not None:
+            return torch.as_tensor(self._rule.largest)
+        response = self._cutoff.response(self.spectrum)
+        return response if isinstance(response, Tensor) else torch.as_tensor(response)
+
+    def _factors(self, dtype: torch.dtype, device: torch.device) -> Factors:
+        key = (dtype, device)
+        if key in self._kept_factors:
+            return self._kept_factors[key]
+        if self._rule is not None:
+            factors = self._rule.factors
         else:
-            rule = "blocks" if self._method == "schur" else "spectral"
-            self._engine = SpectralEngine(*operators.normal_forms(), cutoff, operators.scale, rule)
+            factors = self._engine.factors(self._response_now())
+        converted = tuple(None if f is None else f.to(dtype=dtype, device=device) for f in factors)
+        if not self._is_learnable:
+            self._kept_factors[key] = converted
+        return converted
+
+    def _numbers(self, what: str) -> None:
+        if self._iteration is not None:
+            raise ValueError(
+                f'method="iterative" does not know all singular values, so it has no {what}; others do'
+            )
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -146,8 +186,18 @@ class EquivariantProjector:
 
     @property
     def method(self) -> str:
-        """The method chosen: "spectral", "schur" or "svd"."""
+        """The method chosen: "spectral", "schur", "svd" or "iterative"."""
         return self._method
+
+    @property
+    def route(self) -> str:
+        """How the constraint is decomposed.
+
+        "schur": real Schur forms of one operator on each side; "isotypic": one small problem for each pair of
+        irreps; "averaging": index maps of a permutation group; "translations": Fourier transforms; "dense";
+        "iterative".
+        """
+        return self._route
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -156,18 +206,27 @@ class EquivariantProjector:
 
     @property
     def spectrum(self) -> Spectrum:
-        """The singular values of the constraint on one block."""
+        """The singular values of the constraint on one block; raises ValueError for method="iterative"."""
+        self._numbers("spectrum")
         return self._engine.spectrum
 
     @property
     def is_projection(self) -> bool:
         """Whether P(P(W)) = P(W): every response is 0 or 1."""
-        return self._engine.is_projection
+        if self._iteration is not None:
+            return isinstance(self._cutoff, Hard)
+        if self._rule is not None:
+            return self._rule.is_projection
+        return bool(np.isin(self._response_now().detach().numpy(), (0.0, 1.0)).all())
 
     @property
     def dimension(self) -> int | float:
         """Free parameters of one block: the rank of a true projector, else the trace of P."""
-        trace = self._engine.trace
+        self._numbers("dimension")
+        if self._rule is not None:
+            trace = self._rule.trace
+        else:
+            trace = float(self._response_now().detach().numpy() @ self.spectrum.multiplicities)
         return round(trace) if self.is_projection else trace
 
     def basis(self) -> Tensor:
@@ -176,19 +235,28 @@ class EquivariantProjector:
         Every direction with response > 0 counts, so a smooth cut-off, which weakens directions and
         removes none, has all m * n of them.
         """
-        return torch.as_tensor(self._engine.basis())
+        self._numbers("basis")
+        if self._rule is not None:
+            return torch.as_tensor(self._rule.basis())
+        return torch.as_tensor(self._engine.basis(self._response_now().detach().numpy() > 0))
 
     def __copy__(self) -> EquivariantProjector:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EquivariantProjector:
-        # Immutable, and its tables can be large: copies of a layer share it.
-        return self
+        # Immutable, and its tables can be large: copies of a layer share it. What is trained is copied.
+        if not self._is_learnable:
+            return self
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._cutoff = copy.deepcopy(self._cutoff, memo)
+        return other
 
     def __repr__(self) -> str:
         m, n = self.shape
         ends = f"{self.rep_in!r} -> {self.rep_out!r}" if self.rep_in is not None else f"{n} -> {m}"
-        return f"{type(self).__name__}({ends}, {self.cutoff!r}, {self.method}, dimension {self.dimension:g})"
+        size = "" if self._iteration is not None else f", dimension {self.dimension:g}"
+        return f"{type(self).__name__}({ends}, {self.cutoff!r}, {self.method}{size})"
 
     # -- what it does --------------------------------------------------------------------------
 
@@ -202,7 +270,11 @@ class EquivariantProjector:
         # Half precisions lose the cancellations of the change of basis; float32 holds them.
         working = w if w.dtype in (torch.float32, torch.float64) else w.float()
         with torch.autocast(w.device.type, enabled=False):
-            projected = self._engine.apply(to_blocks(working, m, n))
+            blocks = to_blocks(working, m, n)
+            if self._iteration is not None:
+                projected = self._iteration(blocks)
+            else:
+                projected = self._engine.apply(blocks, self._factors(blocks.dtype, blocks.device))
         return from_blocks(projected).to(w.dtype)
 
     def certificate(self, w: Tensor) -> Certificate:
@@ -220,8 +292,12 @@ class EquivariantProjector:
             )
         if not bool(torch.isfinite(raw).all()):
             raise ValueError("w must be finite, but it holds NaN or infinity")
-        projected = EquivariantProjector.__call__(self, raw)
-        return certificate_of(self._operators, self._engine, raw, projected, self._cutoff)
+        with torch.no_grad():
+            projected = EquivariantProjector.__call__(self, raw)
+        if self._iteration is not None:
+            return certificate_of(self._operators, None, None, raw, projected, self._cutoff)
+        response = self._response_now().detach().numpy()
+        return certificate_of(self._operators, self._engine, response, raw, projected, self._cutoff)
 
 
 class InvariantProjector(EquivariantProjector):
@@ -273,4 +349,4 @@ class InvariantProjector(EquivariantProjector):
 
     def basis(self) -> Tensor:
         """Orthonormal vectors (count, n), float64, that span the range of P."""
-        return torch.as_tensor(self._engine.basis()).squeeze(1)
+        return super().basis().squeeze(1)

@@ -42,9 +42,9 @@ P = EquivariantProjector(VECTOR, VECTOR, Hard(0.5))
             "method must be one of",
         ),
         (
-            lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), method="iterative"),
+            lambda: EquivariantProjector(VECTOR, VECTOR, Softness(0.5), method="iterative"),
             ValueError,
-            "not available yet",
+            "does not know all singular values",
         ),
         (
             lambda: EquivariantProjector(VECTOR, VECTOR, Hard(1), generators="all"),
@@ -126,7 +126,7 @@ def test_no_certificate_without_orthogonality() -> None:
     with pytest.raises(ValueError, match=r"no bound holds: rep_in .*not an orthogonal representation"):
         projector.certificate(torch.eye(16))
     scaled = EquivariantProjector.from_operators([SCALE], [SCALE], Hard(1.0))
-    with pytest.raises(ValueError, match="neither all skew"):
+    with pytest.raises(ValueError, match="operator 0 is neither skew"):
         scaled.certificate(torch.eye(2))
 
 

@@ -1,7 +1,8 @@
-"""The cells of the trade-off of softness: one training each, measured, certified and kept as one JSON line."""
+"""The cells of the trade-off of softness: one training each, measured, certified, kept as one JSON line."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import platform
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,11 +47,7 @@ WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
 
 
 def hard_levels(spectrum: Spectrum) -> tuple[float, ...]:
-    """One cut-off in every gap between clusters of singular values, and infinity: all that Hard can do.
-
-    >>> hard_levels(Spectrum(np.array([0.0, 1.0, 3.0]), np.array([4, 2, 2])))
-    (0.5, 2.0, inf)
-    """
+    """One cut-off in every gap between clusters of singular values, and infinity: all that Hard can do."""
     gaps = (spectrum.values[:-1] + spectrum.values[1:]) / 2
     return (*gaps.tolist(), math.inf)
 
@@ -115,6 +111,8 @@ class Result:
             radius, and the largest of the sampled ones.
         certified_network, measured_network: the change of the logits relative to their length, for the median
             test image: certified for every g within the radius, and in the worst of the sampled ones.
+        vouched: the share of test images whose predicted digit provably stays for every g within the
+            radius: a change of the logits of length e moves two of them apart by at most sqrt(2) e.
         worst_ratio: the largest measured / certified change of the logits over images and elements, 0 where
             both are zero up to rounding.
         holds: whether measured <= certified, for the layer and for every image and element, and
@@ -130,6 +128,7 @@ class Result:
     measured_layer: float
     certified_network: float
     measured_network: float
+    vouched: float
     worst_ratio: float
     holds: bool
     seconds: float
@@ -174,16 +173,18 @@ def measure(model: InvariantClassifier, split: DigitSplit, seed: int, seconds: f
     certificate = model.first.certificate()
     raw_norm = float(model.first.weight.detach().double().norm())
 
-    posterior = certificate.bound(radius=RADII[group])
-    prior = certificate.bound(radius=RADII[group], kind="prior")
+    posterior = float(certificate.bound(radius=RADII[group]))
+    prior = float(certificate.bound(radius=RADII[group], kind="prior"))
     layer_errors = torch.as_tensor(certificate.error(elements))
 
     outer = float(torch.linalg.matrix_norm(model.second.weight.detach().double(), ord=2))
-    gain = outer * certificate.bound(radius=RADII[group], norm="operator")
+    gain = outer * float(certificate.bound(radius=RADII[group], norm="operator"))
     certified = gain * images.double().norm(dim=-1)
     errors, _ = measured_errors(model, images, elements)
-    lengths = model.double()(images.double()).detach().norm(dim=-1)
-    model.float()
+    with torch.no_grad():
+        logits = copy.deepcopy(model).double()(images.double())
+    lengths, highest = logits.norm(dim=-1), logits.topk(2).values
+    margins = highest[:, 0] - highest[:, 1]
     worst = errors.amax(0)
     layer_holds = float(layer_errors.max()) <= posterior + SLACK and posterior <= prior + SLACK
     return Result(
@@ -196,6 +197,7 @@ def measure(model: InvariantClassifier, split: DigitSplit, seed: int, seconds: f
         measured_layer=float(layer_errors.max()) / certificate.norm,
         certified_network=float((certified / lengths).median()),
         measured_network=float((worst / lengths).median()),
+        vouched=float((margins > math.sqrt(2) * certified).double().mean()),
         worst_ratio=float((worst / certified).max()) if float(certified.max()) > SLACK else 0.0,
         holds=layer_holds and bool((worst <= certified + SLACK).all()),
         seconds=seconds,
@@ -216,8 +218,8 @@ def train_and_measure(cell: Cell) -> Result:
 def kept_results(path: Path) -> dict[str, Result]:
     """The results in a file of JSON lines, by the names of their cells; none where there is no file.
 
-    An interrupted run can leave a last line without its end. That line is cut off the file, so that the cell is
-    done again; any other line that is no result raises ValueError.
+    An interrupted run can leave a last line without its end. That line is cut off the file, so that the cell
+    is done again; any other line that is no result raises ValueError.
     """
     if not path.exists():
         return {}

@@ -13,6 +13,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200, print_blob=True)
+# By hand: pytest tests/properties --hypothesis-profile=deep
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

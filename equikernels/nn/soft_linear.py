@@ -23,7 +23,7 @@ class SoftLinear(nn.Module):
 
     Args:
         rep_in, rep_out: representations of one group.
-        cutoff: Hard, Smooth or Softness.
+        cutoff: Hard, Smooth or Softness; or LearnableSmooth, whose parameters become the layer's.
         channels_in, channels_out: copies of each representation, >= 1.
         bias: whether there is a bias.
         parameter: "raw": the parameter is the weight before projection. "schur" (coefficients in the
@@ -57,6 +57,8 @@ class SoftLinear(nn.Module):
             raise ValueError('parameter="schur" is not available yet: use parameter="raw"')
         if parameter != "raw":
             raise ValueError(f'parameter must be "raw" or "schur", got {parameter!r}')
+        if isinstance(cutoff, nn.Module):
+            self.cutoff = cutoff  # its parameters are trained with the layer's
         self.projector = EquivariantProjector(rep_in, rep_out, cutoff)
         self.bias_projector = InvariantProjector(rep_out, cutoff) if bias else None
         self.in_features = channels_in * rep_in.dim

@@ -49,6 +49,10 @@ class Operators:
     given: tuple[np.ndarray, np.ndarray] | None = None
     closed: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not the matrices that were formed meanwhile.
+        return Operators, (self.rep_in, self.rep_out, self.given, self.closed)
+
     def letters(self) -> Operators:
         """The same constraint with the generators alone: the letters that words are made of."""
         return dataclasses.replace(self, closed=False)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Representation
+from equikernels.project.applied import AppliedCutoff
 from equikernels.project.build import choose_route, engine_for
 from equikernels.project.certificate import Certificate, certificate_of
 from equikernels.project.cutoffs import Cutoff, Hard
-from equikernels.project.engines import BlockRule, Factors, IterativeProjection, SpectralEngine
+from equikernels.project.engines import IterativeProjection
 from equikernels.project.operators import (
     Operators,
     check_weight,
@@ -24,9 +25,6 @@ from equikernels.project.operators import (
     to_blocks,
 )
 from equikernels.project.spectrum import Spectrum
-
-METHOD_OF_ROUTE = {"dense": "svd", "iterative": "iterative"}
-"""The method that a route belongs to, "spectral" for every other one."""
 
 
 def constraint_spectrum(
@@ -122,50 +120,23 @@ class EquivariantProjector:
             raise TypeError(f"cutoff must be Hard, Smooth or Softness, got {cutoff!r}")
         self._operators = operators
         self._cutoff = cutoff
+        self._asked = method
         self._route = choose_route(operators, method)
-        self._method = METHOD_OF_ROUTE.get(self._route, "spectral") if method != "schur" else "schur"
-        self._rule: BlockRule | None = None
+        # One of the two: a cut-off on a decomposed constraint, or an iteration that decomposes nothing.
+        self._applied: AppliedCutoff | None = None
         self._iteration: IterativeProjection | None = None
         if self._route == "iterative":
             self._iteration = IterativeProjection(operators.a, operators.b, cutoff, operators.scale)
-            return
-        self._engine = engine_for(operators, self._route)
-        if method == "schur":
-            assert isinstance(self._engine, SpectralEngine)
-            self._rule = BlockRule(self._engine, cutoff)
-        elif not self._is_learnable:
-            self._response_now()  # raises where the cut-off does not fit
-        self._kept_factors: dict[tuple[torch.dtype, torch.device], Factors] = {}
-
-    @property
-    def _is_learnable(self) -> bool:
-        return isinstance(self._cutoff, torch.nn.Module)
-
-    def _response_now(self) -> Tensor:
-        """f for each cluster of the spectrum, float64 on the CPU."""
-        if self._rule is not None:
-            return torch.as_tensor(self._rule.largest)
-        response = self._cutoff.response(self.spectrum)
-        return response if isinstance(response, Tensor) else torch.as_tensor(response)
-
-    def _factors(self, dtype: torch.dtype, device: torch.device) -> Factors:
-        key = (dtype, device)
-        if key in self._kept_factors:
-            return self._kept_factors[key]
-        if self._rule is not None:
-            factors = self._rule.factors
         else:
-            factors = self._engine.factors(self._response_now())
-        converted = tuple(None if f is None else f.to(dtype=dtype, device=device) for f in factors)
-        if not self._is_learnable:
-            self._kept_factors[key] = converted
-        return converted
+            engine = engine_for(operators, self._route)
+            self._applied = AppliedCutoff(engine, cutoff, by_blocks=method == "schur")
 
-    def _numbers(self, what: str) -> None:
-        if self._iteration is not None:
+    def _decomposed(self, what: str) -> AppliedCutoff:
+        if self._applied is None:
             raise ValueError(
                 f'method="iterative" does not know all singular values, so it has no {what}; others do'
             )
+        return self._applied
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -187,7 +158,9 @@ class EquivariantProjector:
     @property
     def method(self) -> str:
         """The method chosen: "spectral", "schur", "svd" or "iterative"."""
-        return self._method
+        if self._asked == "schur":
+            return "schur"
+        return {"dense": "svd", "iterative": "iterative"}.get(self._route, "spectral")
 
     @property
     def route(self) -> str:
@@ -207,26 +180,17 @@ class EquivariantProjector:
     @property
     def spectrum(self) -> Spectrum:
         """The singular values of the constraint on one block; raises ValueError for method="iterative"."""
-        self._numbers("spectrum")
-        return self._engine.spectrum
+        return self._decomposed("spectrum").engine.spectrum
 
     @property
     def is_projection(self) -> bool:
         """Whether P(P(W)) = P(W): every response is 0 or 1."""
-        if self._iteration is not None:
-            return isinstance(self._cutoff, Hard)
-        if self._rule is not None:
-            return self._rule.is_projection
-        return bool(np.isin(self._response_now().detach().numpy(), (0.0, 1.0)).all())
+        return isinstance(self._cutoff, Hard) if self._applied is None else self._applied.is_projection
 
     @property
     def dimension(self) -> int | float:
         """Free parameters of one block: the rank of a true projector, else the trace of P."""
-        self._numbers("dimension")
-        if self._rule is not None:
-            trace = self._rule.trace
-        else:
-            trace = float(self._response_now().detach().numpy() @ self.spectrum.multiplicities)
+        trace = self._decomposed("dimension").trace
         return round(trace) if self.is_projection else trace
 
     def basis(self) -> Tensor:
@@ -235,27 +199,25 @@ class EquivariantProjector:
         Every direction with response > 0 counts, so a smooth cut-off, which weakens directions and
         removes none, has all m * n of them.
         """
-        self._numbers("basis")
-        if self._rule is not None:
-            return torch.as_tensor(self._rule.basis())
-        return torch.as_tensor(self._engine.basis(self._response_now().detach().numpy() > 0))
+        return torch.as_tensor(self._decomposed("basis").basis())
 
     def __copy__(self) -> EquivariantProjector:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EquivariantProjector:
         # Immutable, and its tables can be large: copies of a layer share it. What is trained is copied.
-        if not self._is_learnable:
+        if not isinstance(self._cutoff, torch.nn.Module):
             return self
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._cutoff = copy.deepcopy(self._cutoff, memo)
-        return other
+        return _rebuild(type(self), self._operators, copy.deepcopy(self._cutoff, memo), self._asked)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tables are made again, or found where others use them.
+        return _rebuild, (type(self), self._operators, self._cutoff, self._asked)
 
     def __repr__(self) -> str:
         m, n = self.shape
         ends = f"{self.rep_in!r} -> {self.rep_out!r}" if self.rep_in is not None else f"{n} -> {m}"
-        size = "" if self._iteration is not None else f", dimension {self.dimension:g}"
+        size = "" if self._applied is None else f", dimension {self.dimension:g}"
         return f"{type(self).__name__}({ends}, {self.cutoff!r}, {self.method}{size})"
 
     # -- what it does --------------------------------------------------------------------------
@@ -271,10 +233,9 @@ class EquivariantProjector:
         working = w if w.dtype in (torch.float32, torch.float64) else w.float()
         with torch.autocast(w.device.type, enabled=False):
             blocks = to_blocks(working, m, n)
-            if self._iteration is not None:
-                projected = self._iteration(blocks)
-            else:
-                projected = self._engine.apply(blocks, self._factors(blocks.dtype, blocks.device))
+            apply = self._iteration or self._applied
+            assert apply is not None
+            projected = apply(blocks)
         return from_blocks(projected).to(w.dtype)
 
     def certificate(self, w: Tensor) -> Certificate:
@@ -294,10 +255,19 @@ class EquivariantProjector:
             raise ValueError("w must be finite, but it holds NaN or infinity")
         with torch.no_grad():
             projected = EquivariantProjector.__call__(self, raw)
-        if self._iteration is not None:
+        if self._applied is None:
             return certificate_of(self._operators, None, None, raw, projected, self._cutoff)
-        response = self._response_now().detach().numpy()
-        return certificate_of(self._operators, self._engine, response, raw, projected, self._cutoff)
+        engine, response = self._applied.engine, self._applied.response
+        return certificate_of(self._operators, engine, response, raw, projected, self._cutoff)
+
+
+def _rebuild(
+    kind: type[EquivariantProjector], operators: Operators, cutoff: Cutoff, method: str
+) -> EquivariantProjector:
+    """A projector from what it was made of."""
+    projector = kind.__new__(kind)
+    projector._build(operators, cutoff, method)
+    return projector
 
 
 class InvariantProjector(EquivariantProjector):

@@ -189,12 +189,16 @@ class DigitResult:
 def evaluate(
     model: InvariantClassifier, split: DigitSplit, *, model_seed: int, seed: int = 0, random_angles: int = 20
 ) -> DigitResult:
-    """Everything measured of one model: `seed` draws the angles, `model_seed` names its training."""
+    """Everything measured of one model: `seed` draws the angles, `model_seed` names its training.
+
+    Raises ValueError where the model's cut-off is not a Softness, which results are listed by.
+    """
+    cutoff = model.first.projector.cutoff
+    if not isinstance(cutoff, Softness):
+        raise ValueError(f"model must have a Softness as its cut-off, got {cutoff!r}")
     group = model.representation.group
     comparison = compare(model, split.test_images, elements_to_check(group, random_angles, seed))
     rotated = rotated_copies(group, split.test_images, seed)
-    cutoff = model.first.projector.cutoff
-    assert isinstance(cutoff, Softness)
     return DigitResult(
         group=repr(group),
         softness=cutoff.s,

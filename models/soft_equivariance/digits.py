@@ -13,7 +13,7 @@ from torch.nn import functional
 from equikernels.group import SO2, CyclicGroup, Group, Representation, pixel_grid
 from equikernels.nn import SoftLinear
 from equikernels.ops import rotate
-from equikernels.project import Softness
+from equikernels.project import Cutoff, Softness
 
 SIZE = 8
 """Pixels along each side of an image."""
@@ -91,25 +91,27 @@ class InvariantClassifier(nn.Module):
 
     Args:
         group: CyclicGroup(4), SO2() or another group that acts on an 8 x 8 pixel grid.
-        softness: share of the symmetry-breaking directions that the first layer keeps: 0 is exactly
-            invariant, 1 an ordinary network.
+        cutoff: of the first layer: Hard, Smooth or Softness. A number is a softness, the share of the
+            symmetry-breaking directions that it keeps: 0 is exactly invariant, 1 an ordinary network.
         hidden: number of hidden units.
         seed: of the initial parameters. Equal seeds give equal raw parameters for every group and
-            softness, so that models differ by the projection alone.
+            cut-off, so that models differ by the projection alone.
 
     Raises:
         ValueError: a softness outside [0, 1], hidden < 1.
     """
 
-    def __init__(self, group: Group, softness: float, hidden: int = 128, seed: int = 0) -> None:
+    def __init__(self, group: Group, cutoff: Cutoff | float, hidden: int = 128, seed: int = 0) -> None:
         super().__init__()
         if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
             raise ValueError(f"hidden must be an integer >= 1, got {hidden!r}")
+        if isinstance(cutoff, (int, float)):
+            cutoff = Softness(cutoff)
         grid = pixel_grid(SIZE, group)
         # Layers draw from the global generator when they are made: a fork leaves the caller's as it was.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.first = SoftLinear(grid, group.trivial(), Softness(softness), channels_out=hidden)
+            self.first = SoftLinear(grid, group.trivial(), cutoff, channels_out=hidden)
             self.second = nn.Linear(hidden, CLASSES)
 
     @property

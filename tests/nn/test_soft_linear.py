@@ -9,7 +9,7 @@ from torch import nn
 
 from equikernels.group import SO2, CyclicGroup, pixel_grid
 from equikernels.nn import SoftLinear
-from equikernels.project import EquivariantProjector, InvariantProjector, Softness, bake
+from equikernels.project import EquivariantProjector, InvariantProjector, LearnableSmooth, Softness, bake
 
 REP = 2 * SO2().irrep(1) + SO2().trivial()
 
@@ -247,3 +247,37 @@ def test_certificate_is_of_the_current_weight(layer: SoftLinear) -> None:
 def test_bad_layers_are_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_learnable_cutoff_is_trained_with_the_layer() -> None:
+    rep = SO2().irrep(1) + SO2().irrep(2)
+    layer = SoftLinear(rep, rep, LearnableSmooth(0.5, 0.5), channels_in=2).double()
+    assert {name for name, _ in layer.named_parameters()} == {
+        "weight",
+        "bias",
+        "cutoff.cutoff",
+        "cutoff.log_width",
+    }
+    x = torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = layer(x).detach()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    layer(x).square().mean().backward()
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in layer.parameters())
+    with torch.no_grad():
+        layer.weight.grad.zero_()
+        layer.bias.grad.zero_()
+    optimizer.step()
+    after = layer(x).detach()
+    assert float((after - before).abs().max()) > 1e-3  # the cut-off alone has moved
+    twin = copy.deepcopy(layer)
+    torch.testing.assert_close(twin(x), after)
+    with torch.no_grad():
+        twin.cutoff.cutoff += 5
+    torch.testing.assert_close(layer(x), after)
+    torch.testing.assert_close(
+        twin(x), torch.nn.functional.linear(x, twin.weight, twin.bias), atol=0.1, rtol=0
+    )
+    assert layer.certificate().norm == pytest.approx(float(layer.projected_weight.norm()))
+    layer.load_state_dict(twin.state_dict())
+    torch.testing.assert_close(layer(x), twin(x))
+    bake(layer)

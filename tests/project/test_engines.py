@@ -97,8 +97,8 @@ def test_energies_are_those_of_the_dense_decomposition(
     inn: Representation, out: Representation, route: str
 ) -> None:
     w = random_weight(2 * out.dim, 3 * inn.dim, 1).reshape(2, out.dim, 3, inn.dim).transpose(1, 2)
-    fast = EquivariantProjector(inn, out, Hard(math.inf))._engine.energies(w)
-    dense = EquivariantProjector(inn, out, Hard(math.inf), method="svd")._engine.energies(w)
+    fast = EquivariantProjector(inn, out, Hard(math.inf))._applied.engine.energies(w)
+    dense = EquivariantProjector(inn, out, Hard(math.inf), method="svd")._applied.engine.energies(w)
     np.testing.assert_allclose(fast, dense, atol=1e-9)
     assert fast.sum() == pytest.approx(float(w.square().sum()))
 
@@ -318,7 +318,7 @@ def test_engines_are_shared() -> None:
     rep = pixel_grid(5, SO2())
     first = EquivariantProjector(rep, rep, Softness(0.2))
     second = EquivariantProjector(pixel_grid(5, SO2()), pixel_grid(5, SO2()), Hard(1.0))
-    assert first._engine is second._engine
+    assert first._applied.engine is second._applied.engine
 
 
 def test_permutations_of_tall_channels_keep_gradients() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from equikernels.group import Representation
 from equikernels.project import EquivariantProjector, Hard, InvariantProjector, Smooth, Softness
 from equikernels.testing.strategies import (
-    certified_groups,
+    all_groups,
     cutoffs,
     group_elements,
     one_generator_groups,
@@ -70,7 +70,7 @@ def test_spectral_equals_svd_on_representations(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_self_adjoint_contracting_and_commuting_with_the_group(data: st.DataObject) -> None:
-    group = data.draw(certified_groups)
+    group = data.draw(all_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     v = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
@@ -78,7 +78,7 @@ def test_self_adjoint_contracting_and_commuting_with_the_group(data: st.DataObje
     assert float((P(v) * w).sum()) == pytest.approx(float((v * P(w)).sum()), abs=1e-10)
     assert float(P(w).norm()) <= float(w.norm()) + 1e-12
     g = data.draw(group_elements(group))
-    left, right = rep_out(g).mT, rep_in(g)
+    left, right = rep_out(g, torch.float64).mT, rep_in(g, torch.float64)
     torch.testing.assert_close(P(left @ w @ right), left @ P(w) @ right, atol=1e-10, rtol=0)
 
 
@@ -105,7 +105,7 @@ def test_true_projections_are_idempotent_with_an_orthonormal_basis(data: st.Data
 
 @given(st.data())
 def test_hard_projections_are_nested_and_end_at_the_identity(data: st.DataObject) -> None:
-    group = data.draw(certified_groups)
+    group = data.draw(all_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     low, high = sorted((data.draw(st.floats(0, 6)), data.draw(st.floats(0, 6))))
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
@@ -118,7 +118,7 @@ def test_hard_projections_are_nested_and_end_at_the_identity(data: st.DataObject
 
 @given(st.data())
 def test_a_change_of_basis_carries_the_projector_along(data: st.DataObject) -> None:
-    group = data.draw(certified_groups)
+    group = data.draw(all_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     cutoff = data.draw(cutoffs)
     q_in = random_orthogonal(rep_in.dim, data.draw(seeds))
@@ -157,7 +157,7 @@ def test_invariant_projector_is_the_trivial_case(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_channels_and_batches_are_projected_block_by_block(data: st.DataObject) -> None:
-    group = data.draw(certified_groups)
+    group = data.draw(all_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     m, n = P.shape
@@ -173,7 +173,7 @@ def test_channels_and_batches_are_projected_block_by_block(data: st.DataObject) 
 
 @given(st.data())
 def test_gradient_is_the_projector_and_float32_follows_float64(data: st.DataObject) -> None:
-    group = data.draw(certified_groups)
+    group = data.draw(all_groups)
     rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
     P = EquivariantProjector(rep_in, rep_out, data.draw(cutoffs))
     w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds)).requires_grad_()
@@ -183,3 +183,30 @@ def test_gradient_is_the_projector_and_float32_follows_float64(data: st.DataObje
     single = P(w.detach().float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), P(w.detach()), atol=2e-5, rtol=1e-5)
+
+
+@given(st.data())
+def test_softness_is_monotone_and_continuous(data: st.DataObject) -> None:
+    group = data.draw(all_groups)
+    rep_in, rep_out = data.draw(representations(group)), data.draw(representations(group))
+    low, high = sorted((data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))))
+    kind = data.draw(st.sampled_from(["fraction", "down", "up"]))
+    inner = EquivariantProjector(rep_in, rep_out, Softness(low, kind))
+    outer = EquivariantProjector(rep_in, rep_out, Softness(high, kind))
+    w = random_weight(rep_out.dim, rep_in.dim, data.draw(seeds))
+    # What more softness adds is a positive operator, with the trace that the counts say.
+    assert float((w * (outer(w) - inner(w))).sum()) >= -1e-10
+    assert inner.dimension <= outer.dimension + 1e-9
+    if kind == "fraction":
+        total = rep_in.dim * rep_out.dim
+        zeros = inner.spectrum.zeros
+        assert inner.dimension == pytest.approx(zeros + (total - zeros) * low, abs=1e-8)
+        # The response moves by the count that is added over the size of the cluster it falls into.
+        change = (high - low) * (total - zeros) / float(inner.spectrum.multiplicities.min())
+        assert float((outer(w) - inner(w)).norm()) <= change * float(w.norm()) + 1e-9
+    strict, whole = Softness(0, kind), Softness(1, kind)
+    torch.testing.assert_close(EquivariantProjector(rep_in, rep_out, whole)(w), w, atol=1e-10, rtol=0)
+    kept = EquivariantProjector(rep_in, rep_out, strict)(w)
+    g = data.draw(group_elements(group))
+    moved = rep_out(g, torch.float64).mT @ kept @ rep_in(g, torch.float64)
+    torch.testing.assert_close(moved, kept, atol=1e-9, rtol=0)

@@ -35,7 +35,9 @@ class Rows:
     def __init__(self, projector: InvariantProjector) -> None:
         self.projector = projector
         n = projector.shape[1]
-        self.matrix = projector(torch.eye(n, dtype=torch.float64)) if n <= DENSE_ROWS else None
+        # A tensor made in inference mode could not be used in training later.
+        with torch.inference_mode(False), torch.no_grad():
+            self.matrix = projector(torch.eye(n, dtype=torch.float64)) if n <= DENSE_ROWS else None
         self._converted: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def __call__(self, w: Tensor) -> Tensor:
@@ -54,7 +56,6 @@ class Rows:
             return self.matrix.to(like.device, like.dtype)
         key = (like.dtype, like.device)
         if key not in self._converted:
-            # A tensor made in inference mode could not be used in training later.
             with torch.inference_mode(False):
                 self._converted[key] = self.matrix.to(like.device, like.dtype)
         return self._converted[key]

@@ -1,0 +1,80 @@
+"""A cut-off applied to a decomposed constraint: the response, the factors, the rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from equikernels.project.cutoffs import Cutoff
+from equikernels.project.engines import BlockRule, Engine, Factors, SpectralEngine
+
+
+class AppliedCutoff:
+    """What a projector multiplies with, for one engine and one cut-off.
+
+    Args:
+        engine: the decomposed constraint, shared with other cut-offs.
+        cutoff: the cut-off; a torch module among them is trained, and asked anew every time.
+        by_blocks: whether the published rule of whole Schur blocks decides instead of the spectrum.
+
+    Raises:
+        ValueError: a cut-off that does not fit.
+    """
+
+    def __init__(self, engine: Engine, cutoff: Cutoff, by_blocks: bool) -> None:
+        self.engine, self.cutoff = engine, cutoff
+        self.is_learnable = isinstance(cutoff, nn.Module)
+        self._rule: BlockRule | None = None
+        self._fixed: Factors | None = None
+        if by_blocks:
+            assert isinstance(engine, SpectralEngine)
+            self._rule = BlockRule(engine, cutoff)
+            self._fixed = self._rule.factors
+        elif not self.is_learnable:
+            # Here, not at the first use: that may be while a graph is traced, where none of it can be.
+            self._fixed = engine.factors(self._response())
+        self._converted: dict[tuple[torch.dtype, torch.device], Factors] = {}
+
+    def _response(self) -> Tensor:
+        response = self.cutoff.response(self.engine.spectrum)
+        return response if isinstance(response, Tensor) else torch.as_tensor(response)
+
+    @property
+    def response(self) -> np.ndarray:
+        """f for each cluster of the spectrum (clusters,); for a rule of blocks the largest in it."""
+        if self._rule is not None:
+            return self._rule.largest
+        return np.asarray(self._response().detach().numpy())
+
+    def __call__(self, blocks: Tensor) -> Tensor:
+        """The projection of blocks (..., m, n) in a floating dtype of at least single precision."""
+        return self.engine.apply(blocks, self._factors(blocks.dtype, blocks.device))
+
+    def _factors(self, dtype: torch.dtype, device: torch.device) -> Factors:
+        key = (dtype, device)
+        if key in self._converted:
+            return self._converted[key]
+        factors = self.engine.factors(self._response()) if self._fixed is None else self._fixed
+        converted = tuple(None if f is None else f.to(dtype=dtype, device=device) for f in factors)
+        if not self.is_learnable:
+            self._converted[key] = converted
+        return converted
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether every factor is 0 or 1."""
+        if self._rule is not None:
+            return self._rule.is_projection
+        return bool(np.isin(self.response, (0.0, 1.0)).all())
+
+    @property
+    def trace(self) -> float:
+        """The sum of the factors over all directions of one block."""
+        if self._rule is not None:
+            return self._rule.trace
+        return float(self.response @ self.engine.spectrum.multiplicities)
+
+    def basis(self) -> np.ndarray:
+        """Orthonormal weights (count, m, n) of every direction with a factor > 0."""
+        return self.engine.basis(self.response > 0) if self._rule is None else self._rule.basis()

@@ -216,7 +216,7 @@ def test_defects_say_that_it_is_no_representation(group) -> None:
     ):
         with pytest.raises(ValueError, match="not a representation"):
             call()
-    with pytest.raises(ValueError, match=r'voxel_grid\(5, C_2, method="interpolated"\)'):
+    with pytest.raises(ValueError, match="build the grid of C_2"):
         rep.restrict(CyclicGroup(2))
 
 

@@ -201,7 +201,13 @@ def test_bilinear_matrices_are_no_representation(order: int) -> None:
     assert defects["homomorphism"] > 0.1
     power = np.linalg.matrix_power(rep(1).numpy(), order)
     assert np.linalg.norm(power - np.eye(144)) / 12 > 0.8
-    for call in (lambda: rep.irreps, lambda: rep.change_of_basis, lambda: rep + rep, lambda: 2 * rep):
+    for call in (
+        lambda: rep.irreps,
+        lambda: rep.change_of_basis,
+        lambda: rep + rep,
+        lambda: 2 * rep,
+        lambda: pixel_grid(12, CyclicGroup(order)) + rep,
+    ):
         with pytest.raises(ValueError, match="not a representation"):
             call()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from equikernels.group.cyclic import CyclicGroup
 from equikernels.group.dihedral import DihedralGroup
 from equikernels.group.grids.geometry import PixelGrid, make_grid
+from equikernels.group.grids.interpolated import Interpolated
 from equikernels.group.grids.spectral import SpectralModes, spectral_modes
 from equikernels.group.group import Group
 from equikernels.group.o2 import DETERMINANT, O2
@@ -123,41 +124,12 @@ class SpectralGrid(GridRepresentation):
         return self._obstructed
 
 
-class BilinearGrid(GridRepresentation):
+class BilinearGrid(Interpolated, GridRepresentation):
     """Matrices of bilinear image rotation, for comparison: no representation, not orthogonal."""
 
     def __init__(self, group: Group, grid: PixelGrid, name: str) -> None:
         self._init(group, grid.dim, name)
         self._set(_grid=grid, _method="bilinear")
-
-    @property
-    def is_orthogonal(self) -> bool:
-        return False
-
-    @property
-    def irreps(self) -> tuple[tuple[Any, int], ...]:
-        raise ValueError(f"{self!r} is not a representation: interpolation has no irreps")
-
-    @property
-    def change_of_basis(self) -> np.ndarray:
-        raise ValueError(f"{self!r} is not a representation: interpolation has no normal form")
-
-    def restrict(self, subgroup: Group, embedding: Any = None) -> Representation:
-        raise ValueError(f"{self!r} cannot be restricted: build pixel_grid(size, {subgroup!r}) instead")
-
-    def __add__(self, other: Representation) -> Representation:
-        raise ValueError(f"{self!r} cannot be added: it is not a representation")
-
-    def __mul__(self, copies: int) -> Representation:
-        raise ValueError(f"{self!r} cannot be multiplied: it is not a representation")
-
-    __rmul__ = __mul__
-
-    def __matmul__(self, other: Representation) -> Representation:
-        raise ValueError(f"{self!r} has no tensor product: it is not a representation")
-
-    def dual(self) -> Representation:
-        raise ValueError(f"{self!r} has no dual: it is not a representation")
 
     def _matrix(self, g: Tensor, dtype: torch.dtype) -> Tensor:
         step = self.group.step if isinstance(self.group, CyclicGroup) else 1.0

@@ -15,10 +15,11 @@ from torch import Tensor
 from equikernels.group.cube import CubeGroup
 from equikernels.group.cyclic import CyclicGroup
 from equikernels.group.defects import probe_elements
+from equikernels.group.grids.interpolated import Interpolated
 from equikernels.group.grids.voxel_geometry import VoxelGrid
 from equikernels.group.grids.voxel_representation import VoxelRepresentation
-from equikernels.group.group import Element, Group
-from equikernels.group.representation import Representation, frozen
+from equikernels.group.group import Element
+from equikernels.group.representation import frozen
 from equikernels.group.so2 import SO2
 from equikernels.group.so3 import SO3
 
@@ -37,7 +38,7 @@ def hat(distance: Tensor) -> Tensor:
     return torch.where(distance.abs() <= 1, weight, 0.0)
 
 
-class InterpolatedVoxels(VoxelRepresentation):
+class InterpolatedVoxels(Interpolated, VoxelRepresentation):
     """Matrices of trilinear rotation of volumes: no representation, not orthogonal; made by `voxel_grid`.
 
     (rho(R) v)(p) = v(R^-1 p), interpolated between the eight voxels around, zero outside the grid. Rotations
@@ -48,10 +49,6 @@ class InterpolatedVoxels(VoxelRepresentation):
     def __init__(self, group: SO3 | SO2 | CyclicGroup, grid: VoxelGrid, name: str) -> None:
         self._init(group, grid.dim, name)
         self._set(_grid=grid, _method="interpolated")
-
-    @property
-    def is_orthogonal(self) -> bool:
-        return False
 
     # -- what it does ----------------------------------------------------------------------------------------
 
@@ -202,40 +199,6 @@ class InterpolatedVoxels(VoxelRepresentation):
         cube = CubeGroup()
         turns = [cube.matrices[s] for s in cube.discrete_elements]
         return [(torch.tensor(turn, dtype=torch.float64), turn) for turn in turns]
-
-    # -- what only representations have ----------------------------------------------------------------------
-
-    @property
-    def irreps(self) -> tuple[tuple[Any, int], ...]:
-        raise ValueError(f"{self!r} is not a representation: interpolation has no irreps")
-
-    @property
-    def change_of_basis(self) -> np.ndarray:
-        raise ValueError(f"{self!r} is not a representation: interpolation has no normal form")
-
-    @property
-    def _basis(self) -> np.ndarray:
-        return self.change_of_basis
-
-    def restrict(self, subgroup: Group, embedding: Any = None) -> Representation:
-        raise ValueError(
-            f"{self!r} cannot be restricted: build "
-            f'voxel_grid({self.grid.side}, {subgroup!r}, method="interpolated") instead'
-        )
-
-    def __add__(self, other: Representation) -> Representation:
-        raise ValueError(f"{self!r} cannot be added: it is not a representation")
-
-    def __mul__(self, copies: int) -> Representation:
-        raise ValueError(f"{self!r} cannot be multiplied: it is not a representation")
-
-    __rmul__ = __mul__
-
-    def __matmul__(self, other: Representation) -> Representation:
-        raise ValueError(f"{self!r} has no tensor product: it is not a representation")
-
-    def dual(self) -> Representation:
-        raise ValueError(f"{self!r} has no dual: it is not a representation")
 
     # -- checks ----------------------------------------------------------------------------------------------
 

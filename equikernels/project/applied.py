@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equikernels.project.cutoffs import Cutoff
+from equikernels.project.cutoffs import BlockSmooth, Cutoff, Hard, ReleasedSmooth, Smooth, Softness
 from equikernels.project.engines import BlockRule, Engine, Factors, SpectralEngine
 
 
@@ -78,3 +80,21 @@ class AppliedCutoff:
     def basis(self) -> np.ndarray:
         """Orthonormal weights (count, m, n) of every direction with a factor > 0."""
         return self.engine.basis(self.response > 0) if self._rule is None else self._rule.basis()
+
+
+CACHED = 128
+"""How many pairs of a decomposed constraint and a cut-off are kept for the next projector that needs them."""
+
+
+@lru_cache(maxsize=CACHED)
+def _shared(engine: Engine, cutoff: Cutoff, by_blocks: bool) -> AppliedCutoff:
+    return AppliedCutoff(engine, cutoff, by_blocks)
+
+
+def apply_cutoff(engine: Engine, cutoff: Cutoff, by_blocks: bool) -> AppliedCutoff:
+    """The applied cut-off; projectors with equal representations and equal cut-offs share one.
+
+    A cut-off of the user's own may change, so it is applied anew for each projector.
+    """
+    fixed = isinstance(cutoff, (Hard, Smooth, Softness, ReleasedSmooth, BlockSmooth))
+    return _shared(engine, cutoff, by_blocks) if fixed else AppliedCutoff(engine, cutoff, by_blocks)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Representation
-from equikernels.project.applied import AppliedCutoff
+from equikernels.project.applied import AppliedCutoff, apply_cutoff
 from equikernels.project.build import choose_route, engine_for
 from equikernels.project.certificate import Certificate, certificate_of
 from equikernels.project.cutoffs import Cutoff, Hard
@@ -129,7 +129,7 @@ class EquivariantProjector:
             self._iteration = IterativeProjection(operators.a, operators.b, cutoff, operators.scale)
         else:
             engine = engine_for(operators, self._route)
-            self._applied = AppliedCutoff(engine, cutoff, by_blocks=method == "schur")
+            self._applied = apply_cutoff(engine, cutoff, by_blocks=method == "schur")
 
     def _decomposed(self, what: str) -> AppliedCutoff:
         if self._applied is None:

@@ -277,7 +277,7 @@ def test_a_learnable_cutoff_is_trained_with_the_layer() -> None:
     torch.testing.assert_close(
         twin(x), torch.nn.functional.linear(x, twin.weight, twin.bias), atol=0.1, rtol=0
     )
-    assert layer.certificate().norm == pytest.approx(float(layer.projected_weight.norm()))
+    assert layer.certificate().norm == pytest.approx(float(layer.projected_weight.detach().norm()))
     layer.load_state_dict(twin.state_dict())
     torch.testing.assert_close(layer(x), twin(x))
     bake(layer)

@@ -1,6 +1,8 @@
 """Every way of decomposing a constraint is the same operator: the dense singular value decomposition's."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -314,11 +316,19 @@ def test_sweeps_only_approximate() -> None:
         SweepProjector(VECTOR, VECTOR, Softness(0), 0)
 
 
-def test_engines_are_shared() -> None:
-    rep = pixel_grid(5, SO2())
-    first = EquivariantProjector(rep, rep, Softness(0.2))
-    second = EquivariantProjector(pixel_grid(5, SO2()), pixel_grid(5, SO2()), Hard(1.0))
-    assert first._applied.engine is second._applied.engine
+def test_projectors_of_equal_representations_and_cutoffs_share_their_tables() -> None:
+    def build(cutoff: object) -> EquivariantProjector:
+        return EquivariantProjector(pixel_grid(5, SO2()), pixel_grid(5, SO2()), cutoff)
+
+    first, second, other = build(Softness(0.2)), build(Softness(0.2)), build(Hard(1.0))
+    assert first._applied is second._applied
+    assert first._applied is not other._applied
+    assert first._applied.engine is other._applied.engine
+    learnable = LearnableSmooth(1.0, 1.0)
+    assert build(learnable)._applied is not build(learnable)._applied
+    clone = pickle.loads(pickle.dumps(first))
+    assert clone._applied is first._applied
+    assert copy.deepcopy(first) is first
 
 
 def test_permutations_of_tall_channels_keep_gradients() -> None:

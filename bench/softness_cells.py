@@ -42,7 +42,7 @@ KNOBS: dict[str, Callable[[float], Cutoff]] = {
 }
 """What makes a cut-off of a level. The fixed cut-off 0 of tau gives the response exp(-sigma / tau)."""
 
-SOFTNESSES = tuple(k / 8 for k in range(9))
+SOFTNESSES = (0.0, 1 / 32, 1 / 16, *(k / 8 for k in range(1, 9)))
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
 
 
@@ -105,6 +105,7 @@ class Result:
         dimension: free directions of a filter, the sum of the responses, of 64.
         upright, near, turned: accuracies in [0, 1] on test images as they are, turned within the radius, and
             turned by any element.
+        commonest: the share of images turned within the radius that get the commonest answer.
         prior: max over sigma of f(sigma) times the error of that part within the radius: known before
             training, relative to |P(W)| where P is a projection, else to the raw |W|.
         certified_layer, measured_layer: |P(W) rho(g) - P(W)|_F / |P(W)|_F: certified for every g within the
@@ -123,6 +124,7 @@ class Result:
     upright: float
     near: float
     turned: float
+    commonest: float
     prior: float
     certified_layer: float
     measured_layer: float
@@ -161,6 +163,13 @@ def near_copies(group: Group, images: Tensor, seed: int) -> Tensor:
     return torch.stack([rotate(squares, angle).reshape(images.shape) for angle in angles])
 
 
+def commonest_share(model: InvariantClassifier, copies: Tensor) -> float:
+    """The share of images (copies, count, 64) that get the answer given most often, 1 where all do."""
+    with torch.no_grad():
+        answers = model(copies).argmax(-1)
+    return float(torch.bincount(answers.flatten()).max()) / answers.numel()
+
+
 def mean_accuracy(model: InvariantClassifier, copies: Tensor, labels: Tensor) -> float:
     return sum(accuracy(model, images, labels) for images in copies) / len(copies)
 
@@ -169,7 +178,7 @@ def measure(model: InvariantClassifier, split: DigitSplit, seed: int, seconds: f
     """Accuracies, bounds and errors of a trained model; `seed` draws the turns."""
     group = model.representation.group
     images, labels = split.test_images, split.test_labels
-    elements = near_elements(group, seed)
+    near, elements = near_copies(group, images, seed), near_elements(group, seed)
     certificate = model.first.certificate()
     raw_norm = float(model.first.weight.detach().double().norm())
 
@@ -190,8 +199,9 @@ def measure(model: InvariantClassifier, split: DigitSplit, seed: int, seconds: f
     return Result(
         dimension=float(model.first.projector.dimension),
         upright=accuracy(model, images, labels),
-        near=mean_accuracy(model, near_copies(group, images, seed), labels),
+        near=mean_accuracy(model, near, labels),
         turned=mean_accuracy(model, rotated_copies(group, images, seed), labels),
+        commonest=commonest_share(model, near),
         prior=prior / (certificate.norm if model.first.projector.is_projection else raw_norm),
         certified_layer=posterior / certificate.norm,
         measured_layer=float(layer_errors.max()) / certificate.norm,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.softness_cells import KNOBS
@@ -18,22 +19,25 @@ Curves = Mapping[tuple[str, str], tuple[tuple[float, ...], Mapping[str, np.ndarr
 """By group and knob: the levels, and each measure as (levels, seeds)."""
 
 LOOKS = {
-    "s": (BLUE, "o-", "softness s"),
-    "b": (ORANGE, "s--", "hard cut-off b"),
+    "s": (BLUE, "o-", "softness s (values in blue)"),
+    "b": (ORANGE, "s", "hard cut-off b: no values between"),
     "tau": (GREEN, "^-.", "smooth width tau"),
 }
 PANELS = {
     "SO(2)": {"upright": "upright", "near": "turned by up to 30°", "turned": "turned by any angle"},
     "C_4": {"upright": "upright", "near": "turned by 90° or 270°", "turned": "turned by 90°, 180° or 270°"},
 }
+NAMES = {"s": "softness s", "b": "hard cut-off b", "tau": "smooth width tau"}
+LABELLED = (0.0, 0.25, 0.5, 1.0)
 SHOWN = {"s": 0.25, "b": 2.5, "tau": 2.0}
-RADII = {"SO(2)": "30°", "C_4": "one quarter turn"}
+RADII = {"SO(2)": "30°", "C_4": "90°"}
 
 
 def bound_figure(curves: Curves) -> Figure:
     """Accuracy against the certified error of the layer: a row for each group, a curve for each knob.
 
-    Points are means over seeds, bars their standard deviations.
+    Points are means over seeds, bars their standard deviations. Hard cut-offs have no line: every one in the
+    same gap between singular values is the same projection.
     """
     groups = [group for group in PANELS if any(group == own for own, _ in curves)]
     with mpl.rc_context(STYLE):
@@ -44,19 +48,32 @@ def bound_figure(curves: Curves) -> Figure:
                 for knob, (colour, style, label) in LOOKS.items():
                     if (group, knob) not in curves:
                         continue
-                    _, values = curves[group, knob]
+                    levels, values = curves[group, knob]
                     x, y = values["certified_layer"], 100 * values[measure]
                     spread = y.std(axis=1, ddof=1) if y.shape[1] > 1 else np.zeros(len(y))
                     axes.errorbar(
                         x.mean(axis=1), y.mean(axis=1), yerr=spread, fmt=style, color=colour, label=label,
                         elinewidth=1, markersize=5, linewidth=1.6,
                     )  # fmt: skip
+                    if knob == "s" and measure == "upright":
+                        _label_levels(axes, levels, x.mean(axis=1), y.mean(axis=1), colour)
                 axes.set_title(f"{group}: {title}")
-                axes.set_xlabel(f"certified error within {RADII[group]}")
+                axes.set_xlabel(f"certified error within {RADII[group]} (0: invariant)")
             axes_row[0].set_ylabel("accuracy (%)")
             axes_row[0].set_ylim(0, 102)
             axes_row[0].legend(loc="lower right")
     return figure
+
+
+def _label_levels(axes: Axes, levels: Sequence[float], x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    """The value of some levels below their points: those between would lie on each other."""
+    for index, level in enumerate(levels):
+        if level not in LABELLED:
+            continue
+        axes.annotate(
+            f"{level:g}", (x[index], y[index]), xytext=(0, -14), textcoords="offset points",
+            ha="center", fontsize=8, color=colour,
+        )  # fmt: skip
 
 
 def cutoff_figure() -> Figure:
@@ -70,7 +87,7 @@ def cutoff_figure() -> Figure:
             axes.bar(spectrum.values, np.ones_like(response), color="none", edgecolor=GREY, linewidth=0.6)
             axes.bar(spectrum.values, response, color=colour)
             free = float(response @ spectrum.multiplicities)
-            axes.set_title(f"{LOOKS[knob][2]} = {level:g}: {free:.3g} of {len(spectrum)} free")
+            axes.set_title(f"{NAMES[knob]} = {level:g}: {free:.3g} of {len(spectrum)} free")
             axes.set_xlabel("singular value (0: no turn changes it)")
             axes.set_xticks(range(0, 12, 2))
             axes.grid(False)

@@ -26,7 +26,7 @@ import torch
 from bench.softness_cells import MEASURES, Cell, Result, all_cells, complete
 from bench.softness_figures import bound_figure, cutoff_figure
 from equikernels.models.soft_equivariance.certified_error import SLACK
-from equikernels.models.soft_equivariance.digits import load_split
+from equikernels.models.soft_equivariance.digits import SIZE, load_split
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "results" / "softness.md"
@@ -55,6 +55,10 @@ class Sweep:
     def mean(self, measure: str) -> np.ndarray:
         """Over seeds (levels,)."""
         return np.asarray(self.values[measure].mean(axis=1))
+
+    def percent(self, measure: str) -> np.ndarray:
+        """Means of a share in percent (levels,), rounded as the tables round theirs."""
+        return np.asarray((100 * self.values[measure]).mean(axis=1))
 
 
 def sweeps(results: Mapping[Cell, Result]) -> list[Sweep]:
@@ -142,14 +146,16 @@ images, the same for all levels. Numbers are means ± standard deviations over s
 - *Upright*, *near*, *turned*: accuracy (%) on test images as they are, turned within the radius, and turned
   by any element. SO(2): uniformly random angles, bilinear interpolation, which is not the action of the
   bounds. C_4: exact quarter turns, the unturned image not among them.
+- *Commonest*: images turned within the radius (%) that get the commonest answer, about 10 where answers are
+  as balanced as the digits, 100 where a network gives one answer to all.
 
 The radius is 30 degrees for SO(2), and one letter for C_4: a turn by 90 degrees to either side. Sampled are
 both ends of the radius and 18 random angles for SO(2), all elements within the radius for C_4."""
 
 
 def level_text(level: float) -> str:
-    """A level with at most three digits: 0.125, 1.71, inf."""
-    return f"{level:.3g}"
+    """A level with at most four digits: 0.03125, 1.707, inf."""
+    return f"{level:.4g}"
 
 
 def spread(values: np.ndarray, places: int) -> str:
@@ -165,7 +171,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def sweep_table(sweep: Sweep) -> str:
     head = [sweep.knob, "free", "prior", "layer, certified", "layer, measured", "network, certified"]
-    head += ["network, measured", "worst ratio", "vouched", "upright", "near", "turned"]
+    head += ["network, measured", "worst ratio", "vouched", "upright", "near", "turned", "commonest"]
     lines = []
     for row, level in enumerate(sweep.levels):
         at = {name: values[row] for name, values in sweep.values.items()}
@@ -174,14 +180,14 @@ def sweep_table(sweep: Sweep) -> str:
             [level_text(level), f"{at['dimension'].mean():.3g}", spread(at["prior"][:1], 2)]
             + [spread(at[name], 2) for name in errors]
             + [f"{at['worst_ratio'].max():.2f}"]
-            + [spread(100 * at[name], 1) for name in ("vouched", "upright", "near", "turned")]
+            + [spread(100 * at[name], 1) for name in ("vouched", "upright", "near", "turned", "commonest")]
         )
     return table(head, lines)
 
 
 def findings(sweep: Sweep) -> list[str]:
     """One line of the table of findings."""
-    upright, near, turned = (100 * sweep.mean(name) for name in ("upright", "near", "turned"))
+    upright, near, turned = (sweep.percent(name) for name in ("upright", "near", "turned"))
     bound, vouched = sweep.mean("certified_layer"), sweep.mean("vouched")
 
     def level(index: int) -> str:
@@ -206,7 +212,7 @@ def equal_bounds(found: Sequence[Sweep], bounds: Sequence[float] = (0.25, 0.5, 0
         for bound in bounds:
             for sweep in (sweep for sweep in found if sweep.group == group):
                 row = loosest_within(sweep, bound)
-                shares = [f"{100 * sweep.mean(name)[row]:.1f}" for name in ("upright", "near", "turned")]
+                shares = [f"{sweep.percent(name)[row]:.1f}" for name in ("upright", "near", "turned")]
                 level = f"{sweep.knob} = {level_text(sweep.levels[row])}"
                 reached = f"{max(float(sweep.mean('certified_layer')[row]), 0.0):.2f}"
                 lines.append([group, f"{bound:g}", level, reached, *shares])
@@ -238,17 +244,25 @@ def make_page(found: Sequence[Sweep], conditions: str, arguments: str = "") -> s
     return "\n\n".join(parts) + "\n"
 
 
+def brightness_of_edges(images: torch.Tensor) -> tuple[float, float]:
+    """The mean of images (count, 64) in their outer columns, and in their outer rows."""
+    squares = images.reshape(-1, SIZE, SIZE)
+    return float(squares[:, :, [0, -1]].mean()), float(squares[:, [0, -1]].mean())
+
+
 def conditions_of(results: Mapping[Cell, Result], date: str) -> str:
     names = ("equikernels", "torch", "numpy", "scipy", "scikit-learn")
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     listed = ", ".join(str(seed) for seed in sorted({cell.seed for cell in results}))
     split = load_split(0, next(iter(results)).test_images)
+    columns, rows = brightness_of_edges(split.train_images)
     minutes = sum(result.seconds for result in results.values()) / 60
     return (
         f"{date}; Python {platform.python_version()}, {packages}; {platform.machine()}, one thread, "
         f"{cores} cores shared with other work; {len(split.train_images)} training and "
-        f"{len(split.test_images)} test images; seeds {listed}; {len(results)} trainings, "
+        f"{len(split.test_images)} test images, with a mean brightness of {columns:.3f} in their outer "
+        f"columns and {rows:.3f} in their outer rows; seeds {listed}; {len(results)} trainings, "
         f"{minutes:.1f} minutes together; training in float32, bounds and errors in float64"
     )
 

@@ -96,5 +96,6 @@ def apply_cutoff(engine: Engine, cutoff: Cutoff, by_blocks: bool) -> AppliedCuto
 
     A cut-off of the user's own may change, so it is applied anew for each projector.
     """
-    fixed = isinstance(cutoff, (Hard, Smooth, Softness, ReleasedSmooth, BlockSmooth))
-    return _shared(engine, cutoff, by_blocks) if fixed else AppliedCutoff(engine, cutoff, by_blocks)
+    if isinstance(cutoff, (Hard, Smooth, Softness, ReleasedSmooth, BlockSmooth)):
+        return _shared(engine, cutoff, by_blocks)
+    return AppliedCutoff(engine, cutoff, by_blocks)

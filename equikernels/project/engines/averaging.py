@@ -16,7 +16,7 @@ from torch import Tensor
 
 from equikernels.group import Group, PermutationRepresentation, Representation
 from equikernels.project.engines.engine import Engine, Factors, float64
-from equikernels.project.engines.problems import central_value, character_table
+from equikernels.project.engines.problems import central_value, character
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
 LARGEST_KEPT = 2**22
@@ -64,15 +64,18 @@ class AveragingEngine(Engine):
         self._explicit = explicit
         self._indices: dict[tuple[int, torch.device], Tensor] = {}
         self._maps = torch.tensor(out), torch.tensor(inn)
-        table = character_table(group)
+        labels = [rep.irreps[0][0] for rep in group.irreps()]
+        characters = [character(group, label) for label in labels]
+        values = np.stack([chi.values for chi in characters])
+        weights = np.array([chi.weight for chi in characters])
         fixed = [(maps == np.arange(maps.shape[1])).sum(axis=1) for maps in (out, inn)]
-        counts = table.weights * (table.characters * (fixed[0] * fixed[1])).mean(axis=1)
+        counts = weights * (values * (fixed[0] * fixed[1])).mean(axis=1)
         present = np.flatnonzero(counts > 0.5)
         self._spectrum, index, self._slopes = clusters_of_irreps(
-            group, [table.labels[k] for k in present], counts[present].round()
+            group, [labels[k] for k in present], counts[present].round()
         )
         # phi(g) = sum over clusters of f times this table (order, clusters).
-        parts = (table.weights[:, None] * table.characters / table.characters.shape[1])[present]
+        parts = (weights[:, None] * values / values.shape[1])[present]
         summed = np.zeros((self._spectrum.values.size, parts.shape[1]))
         np.add.at(summed, index, parts)
         self._table = float64(summed.T)

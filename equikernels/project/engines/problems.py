@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,12 @@ from equikernels.project.engines.isotypic import IrrepType, IsotypicForm, PairPr
 LARGEST_PROBLEM = 4096
 """Entries d_in * d_out of a matrix between two irreps up to which its constraint is decomposed."""
 
-LISTED_ORDER = 50_000
-"""Finite groups up to this order are averaged over element by element."""
+LARGEST_CHUNK = 2**24
+"""Matrix entries that are held at once while a group is gone through: 128 MiB."""
+
+LISTED_ORDER = 2000
+"""Finite groups up to this order are gone through element by element; of larger ones the tensor products of
+irreps are decomposed by their generators."""
 
 
 class CentralValue(NamedTuple):
@@ -63,32 +67,42 @@ def central_value(group: Group, label: Hashable) -> CentralValue:
     return CentralValue(float(np.sqrt(square)), float(lie), discrete)
 
 
-class CharacterTable(NamedTuple):
-    """Characters of a finite group's real irreps at all elements (irreps, order), and d_nu / type number."""
+class Character(NamedTuple):
+    """The character chi of a finite group's irrep at all elements (order,), and d / <chi, chi>.
 
-    labels: tuple[Hashable, ...]
-    characters: np.ndarray
-    weights: np.ndarray
-
-
-@lru_cache(maxsize=16)
-def character_table(group: Group) -> CharacterTable:
-    """The characters of a finite group, in the order of its irreps and elements.
-
-    With type t = <chi, chi> (1 real, 2 complex, 4 quaternionic), (d / t) mean over g of chi(g) rho(g) is the
-    projector onto all copies of the irrep.
+    <chi, chi> is 1, 2 or 4 for irreps of real, complex and quaternionic type. weight times the mean over g of
+    chi(g) rho(g) is the projector onto all copies of the irrep.
     """
+
+    values: np.ndarray
+    weight: float
+
+
+@lru_cache(maxsize=4096)
+def character(group: Group, label: Hashable) -> Character:
+    """The character of one irrep, in the order of the group's elements."""
+    parts = [
+        np.trace(part, axis1=1, axis2=2) for part in _matrices(group, label, group.irrep_dim(label) ** 2)
+    ]
+    values = np.concatenate(parts)
+    return Character(values, group.irrep_dim(label) / round(float((values**2).mean())))
+
+
+def _matrices(group: Group, label: Hashable, numbers: int) -> Iterator[np.ndarray]:
+    """An irrep at all elements (chunk, d, d), as many at a time as leave room for `numbers` each."""
     elements = group.check(group.elements())
-    labels = tuple(rep.irreps[0][0] for rep in group.irreps())
-    characters = np.stack(
-        [
-            group.irrep_matrix(label, elements, torch.float64).diagonal(dim1=-2, dim2=-1).sum(-1).numpy()
-            for label in labels
-        ]
-    )
-    types = (characters**2).mean(axis=1)
-    dims = np.array([group.irrep_dim(label) for label in labels])
-    return CharacterTable(labels, characters, dims / np.round(types))
+    assert group.order is not None
+    size = max(1, LARGEST_CHUNK // numbers)
+    positions = torch.arange(group.order)
+    for part in positions.split(size):
+        yield group.irrep_matrix(label, _take(elements, part), torch.float64).numpy()
+
+
+def _take(elements: Any, positions: torch.Tensor) -> Any:
+    """Some elements of a list of all: a tensor batched over its first dimension, or a tuple of such."""
+    if isinstance(elements, tuple):
+        return tuple(_take(part, positions) for part in elements)
+    return elements[positions]
 
 
 def _check_size(group: Group, label_in: Hashable, label_out: Hashable) -> int:
@@ -121,21 +135,25 @@ def _split_by_characters(
     group: Group, label_in: Hashable, label_out: Hashable
 ) -> tuple[list[Hashable], np.ndarray]:
     """The irrep that each column belongs to, and an orthonormal basis sorted by irrep."""
-    table = character_table(group)
-    elements = group.check(group.elements())
-    inn = group.irrep_matrix(label_in, elements, torch.float64).numpy()
-    out = group.irrep_matrix(label_out, elements, torch.float64).numpy()
-    order, d_in, d_out = len(inn), inn.shape[-1], out.shape[-1]
-    flat_in, flat_out = inn.reshape(order, -1), out.reshape(order, -1)
+    candidates = group.tensor_candidates(label_in, label_out)
+    known = [character(group, label) for label in candidates]
+    d_in, d_out = group.irrep_dim(label_in), group.irrep_dim(label_out)
     # Projectors times 1, 2, 3, ...: their sum has the irrep's number for an eigenvalue.
-    weighted = (np.arange(1, len(table.labels) + 1) * table.weights) @ table.characters / order
-    combined = (flat_in.T * weighted) @ flat_out
+    weighted = sum(k * chi.weight * chi.values for k, chi in enumerate(known, start=1))
+    combined, start = np.zeros((d_in**2, d_out**2)), 0
+    numbers = d_in**2 + d_out**2
+    for inn, out in zip(
+        _matrices(group, label_in, numbers), _matrices(group, label_out, numbers), strict=True
+    ):
+        share = weighted[start : start + len(inn), None] / len(weighted)
+        combined += (inn.reshape(len(inn), -1) * share).T @ out.reshape(len(out), -1)
+        start += len(inn)
     combined = combined.reshape(d_in, d_in, d_out, d_out).transpose(0, 2, 1, 3).reshape(d_in * d_out, -1)
-    numbers, vectors = np.linalg.eigh((combined + combined.T) / 2)
-    index = np.round(numbers).astype(int) - 1
-    if np.abs(numbers - index - 1).max() > 1e-6:
+    eigenvalues, vectors = np.linalg.eigh((combined + combined.T) / 2)
+    index = np.round(eigenvalues).astype(int) - 1
+    if np.abs(eigenvalues - index - 1).max() > 1e-6 or index.min() < 0:
         raise ValueError(f"the irreps of {group!r} do not fill the maps from {label_in} to {label_out}")
-    return [table.labels[k] for k in index], vectors
+    return [candidates[k] for k in index], vectors
 
 
 @lru_cache(maxsize=1024)

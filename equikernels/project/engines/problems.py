@@ -18,9 +18,8 @@ LARGEST_PROBLEM = 4096
 LARGEST_CHUNK = 2**24
 """Matrix entries that are held at once while a group is gone through: 128 MiB."""
 
-LISTED_ORDER = 2000
-"""Finite groups up to this order are gone through element by element; of larger ones the tensor products of
-irreps are decomposed by their generators."""
+LISTED_ORDER = 50_000
+"""Finite groups up to this order are gone through element by element."""
 
 
 class CentralValue(NamedTuple):
@@ -81,11 +80,9 @@ class Character(NamedTuple):
 @lru_cache(maxsize=4096)
 def character(group: Group, label: Hashable) -> Character:
     """The character of one irrep, in the order of the group's elements."""
-    parts = [
-        np.trace(part, axis1=1, axis2=2) for part in _matrices(group, label, group.irrep_dim(label) ** 2)
-    ]
-    values = np.concatenate(parts)
-    return Character(values, group.irrep_dim(label) / round(float((values**2).mean())))
+    d = group.irrep_dim(label)
+    values = np.concatenate([np.trace(part, axis1=1, axis2=2) for part in _matrices(group, label, d**2)])
+    return Character(values, d / round(float((values**2).mean())))
 
 
 def _matrices(group: Group, label: Hashable, numbers: int) -> Iterator[np.ndarray]:
@@ -139,12 +136,10 @@ def _split_by_characters(
     known = [character(group, label) for label in candidates]
     d_in, d_out = group.irrep_dim(label_in), group.irrep_dim(label_out)
     # Projectors times 1, 2, 3, ...: their sum has the irrep's number for an eigenvalue.
-    weighted = sum(k * chi.weight * chi.values for k, chi in enumerate(known, start=1))
+    weighted = np.sum([k * chi.weight * chi.values for k, chi in enumerate(known, start=1)], axis=0)
     combined, start = np.zeros((d_in**2, d_out**2)), 0
-    numbers = d_in**2 + d_out**2
-    for inn, out in zip(
-        _matrices(group, label_in, numbers), _matrices(group, label_out, numbers), strict=True
-    ):
+    chunks = (_matrices(group, label, d_in**2 + d_out**2) for label in (label_in, label_out))
+    for inn, out in zip(*chunks, strict=True):
         share = weighted[start : start + len(inn), None] / len(weighted)
         combined += (inn.reshape(len(inn), -1) * share).T @ out.reshape(len(out), -1)
         start += len(inn)

@@ -1,4 +1,4 @@
-"""The command line: ``equikernels doctor`` and ``equikernels demo``.
+"""The command line: ``equikernels doctor``, ``equikernels demo`` and ``equikernels certify``.
 
 Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 130 interrupted.
 """
@@ -65,6 +65,28 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--budget", default=None, metavar="TIME", help="how much time to spend, e.g. 5m")
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     demo.set_defaults(run=_demo)
+
+    certify = commands.add_parser("certify", help="certify a saved softened model, layer by layer")
+    certify.add_argument("directory", type=Path, metavar="DIR", help="a folder that save_softened wrote")
+    certify.add_argument(
+        "--radius",
+        type=float,
+        default=None,
+        metavar="DEG|LETTERS",
+        help="also bound elements of at most this size: degrees, or letters of a finite group",
+    )
+    certify.add_argument(
+        "--samples", type=int, default=16, metavar="N", help="random elements; default: %(default)s"
+    )
+    certify.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    certify.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="where the numbers go, a .json file with a .md file beside it; default: DIR/certificate.json",
+    )
+    certify.set_defaults(run=_certify)
     return parser
 
 
@@ -83,6 +105,12 @@ def _demo(options: argparse.Namespace) -> int:
     from equikernels.cli.demo import run
 
     return run(out=out, budget=options.budget, seed=options.seed)
+
+
+def _certify(options: argparse.Namespace) -> int:
+    from equikernels.cli.certify import run
+
+    return run(options.directory, options.radius, options.samples, options.seed, options.out)
 
 
 def _require_extra_models() -> None:

@@ -42,6 +42,10 @@ Gate = RatioGate | TimeGate
 GATES: tuple[Gate, ...] = (
     RatioGate("rotate", "forward", peer="affine_grid + grid_sample", mean=2.5, lowest=2.0),
     RatioGate("rotate", "forward+backward", peer="affine_grid + grid_sample", mean=3.0, lowest=2.0),
+    RatioGate("rot90", "forward", peer="loop over samples", mean=8.0, size="64x64x7x7"),
+    # Half of the bandwidth of a plain copy.
+    RatioGate("rot90", "forward", peer="clone", mean=0.5, size="64x4x32x32"),
+    RatioGate("rot90", "forward", peer="clone", mean=0.5, size="32x3x256x256"),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "cpu/permute.h"
 #include "cpu/rotate.h"
 
 namespace py = pybind11;
@@ -17,6 +18,7 @@ namespace {
 
 using equikernels::RotateJob;
 using Quadruple = std::array<int64_t, 4>;
+using Quintuple = std::array<int64_t, 5>;
 
 // Beyond this, float32 no longer tells neighbouring pixels apart, and positions outgrow their integers.
 constexpr int64_t kLargestSide = int64_t(1) << 22;
@@ -64,6 +66,27 @@ void rotate_backward(int storage, int order, int threads, const Quadruple& shape
   equikernels::rotate_backward(job, reinterpret_cast<void*>(theta_grad), threads);
 }
 
+void permute(int64_t value_bytes, int threads, const Quintuple& shape, const Quintuple& stride, uintptr_t z,
+             uintptr_t elements, int64_t element_stride, uintptr_t table, int64_t table_rows, bool wrap, bool swapped,
+             uintptr_t out) {
+  equikernels::PermuteJob job{};
+  job.value_bytes = value_bytes;
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    job.size[axis] = shape[axis];
+    job.stride[axis] = stride[axis];
+  }
+  job.z = reinterpret_cast<const void*>(z);
+  job.elements = reinterpret_cast<const int64_t*>(elements);
+  job.element_stride = element_stride;
+  job.table = reinterpret_cast<const int64_t*>(table);
+  job.table_rows = table_rows;
+  job.wrap = wrap;
+  job.swapped = swapped;
+  job.out = reinterpret_cast<void*>(out);
+  py::gil_scoped_release unlocked;
+  equikernels::permute(job, threads);
+}
+
 std::vector<std::string> supported_isas() {
   std::vector<std::string> names;
   for (auto isa : {equikernels::Isa::baseline, equikernels::Isa::avx2, equikernels::Isa::avx512}) {
@@ -78,6 +101,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "CPU kernels of equikernels: functions of addresses, sizes, strides and a thread count.";
   m.def("rotate_apply", &rotate_apply);
   m.def("rotate_backward", &rotate_backward);
+  m.def("permute", &permute);
   m.def("supported_isas", &supported_isas);
   m.def("selected_isa", [] { return std::string(equikernels::isa_name(equikernels::selected_isa())); });
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equikernels.ops import backends
-from equikernels.ops.rotation import native
+from equikernels.ops.extension import UNAVAILABLE
 from equikernels.ops.rotation.autograd import rotate_apply
 from equikernels.ops.rotation.reference import compute_dtype, rotate_reference
 
@@ -19,9 +19,7 @@ MODES = ("bilinear",)
 PADDINGS = ("zeros",)
 
 backends.register(backends.Backend("rotate", "reference", ("any",)))
-backends.register(
-    backends.Backend("rotate", "cpp", ("cpu",), available=not native.UNAVAILABLE, reason=native.UNAVAILABLE)
-)
+backends.register(backends.Backend("rotate", "cpp", ("cpu",), available=not UNAVAILABLE, reason=UNAVAILABLE))
 
 
 def rotate(

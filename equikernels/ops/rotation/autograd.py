@@ -26,6 +26,15 @@ from torch.autograd import forward_ad
 
 from equikernels.ops.rotation import native
 from equikernels.ops.rotation.reference import compute_dtype
+from equikernels.ops.tracing import (
+    fold,
+    has_hidden_batch,
+    is_traced,
+    is_transformed,
+    refuse_dual_numbers,
+    refuse_forward_mode,
+    unfold,
+)
 
 
 class Launchers(Protocol):
@@ -42,43 +51,7 @@ LAUNCHERS: dict[str, Launchers] = {"cpp": native}
 Gradients = tuple[Tensor | None, ...]
 
 
-_PLAIN = frozenset({Tensor, torch.nn.Parameter})
 _requires_grad = operator.attrgetter("requires_grad")
-
-
-def _traced(tensors: tuple[Tensor, ...]) -> bool:
-    # make_fx and FakeTensorMode show as a dispatch mode, or as tensors of a type of their own.
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or not _PLAIN.issuperset(map(type, tensors))
-    )
-
-
-def _hidden_batch(tensors: tuple[Tensor, ...]) -> bool:
-    # The older vmap behind torch.autograd.grad(is_grads_batched=True) shows as tensors without memory. Only
-    # the dispatcher, which sees an operator, knows how to take them apart.
-    return not torch._C._are_functorch_transforms_active() and not all(map(torch._C._has_storage, tensors))
-
-
-def _transforming() -> bool:
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def _refuse_forward_mode(tensors: tuple[Tensor, ...]) -> None:
-    if any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
-        raise NotImplementedError(
-            "rotate: forward-mode differentiation is not supported inside torch.compile, take it outside"
-        )
-
-
-def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:
-    x = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-    return x.reshape(size * x.shape[1], *x.shape[2:])
-
-
-def _unfold(x: Tensor, size: int) -> Tensor:
-    return x.reshape(size, x.shape[0] // max(size, 1), *x.shape[1:])
 
 
 def _differentiable(
@@ -129,18 +102,14 @@ def _differentiable(
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
         *tensors, order, backend = arguments
         size = info.batch_size
-        folded = [_fold(x, dim, size) for x, dim in zip(tensors, in_dims, strict=False)]
+        folded = [fold(x, dim, size) for x, dim in zip(tensors, in_dims, strict=False)]
         out = call(*folded, order, backend)
         if isinstance(out, Tensor):
-            return _unfold(out, size), 0
-        return tuple(_unfold(x, size) for x in out), (0,) * len(out)
+            return unfold(out, size), 0
+        return tuple(unfold(x, size) for x in out), (0,) * len(out)
 
     def launch_operator(*arguments: Any) -> Any:
-        if forward_ad._current_level >= 0:
-            # Dual numbers handed to an already compiled function are seen here only, below autograd, where
-            # unpacking them needs this dispatch key back.
-            with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
-                _refuse_forward_mode(arguments[:-2])
+        refuse_dual_numbers("rotate", arguments[:-2])
         return launch(*arguments)
 
     traced = torch.library.custom_op(
@@ -176,12 +145,12 @@ def _differentiable(
 
     def call(*arguments: Any) -> Any:
         tensors = arguments[:-2]
-        if _traced(tensors):
-            _refuse_forward_mode(tensors)
+        if is_traced(*tensors):
+            refuse_forward_mode("rotate", tensors)
             return traced(*arguments)
-        if _hidden_batch(tensors):
+        if has_hidden_batch(*tensors):
             return traced(*arguments)
-        if _transforming():
+        if is_transformed():
             return function.apply(*arguments)  # type: ignore[attr-defined]
         if torch.is_grad_enabled() and any(map(_requires_grad, tensors)):
             return reverse_only.apply(*arguments)  # type: ignore[attr-defined]

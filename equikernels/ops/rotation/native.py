@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
-# The extension links libgomp; loaded after torch it shares torch's copy and its threads.
 import torch
 from torch import Tensor
 
+from equikernels.ops.extension import addressable, native
 from equikernels.ops.rotation.reference import compute_dtype
 
 # In the order of equikernels::Storage.
@@ -16,31 +13,11 @@ _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16
 _NO_STRIDE: tuple[int, ...] = (0, 0, 0, 0)
 
 
-def _load() -> tuple[Any, str]:
-    try:
-        return import_module("equikernels.ops._native"), ""
-    except ModuleNotFoundError:
-        return None, "the C++ extension was not built (no C++17 compiler with OpenMP at installation)"
-    except ImportError as error:
-        return None, f"the C++ extension does not load: {error}"
-
-
-_native, UNAVAILABLE = _load()
-
-
-def _addressable(x: Tensor) -> Tensor:
-    # Lazily negated views and lazily allocated zeros exist in eager torch; their memory does not hold their
-    # values.
-    if x.is_neg():
-        x = x.resolve_neg()
-    return torch.zeros(x.shape, dtype=x.dtype) if x._is_zerotensor() else x
-
-
 def apply(z: Tensor, theta: Tensor, order: int) -> Tensor:
     """A_k z, with A_k the k-th derivative of the rotation with respect to its angle; k = `order`."""
-    z, theta = _addressable(z), _addressable(theta)
+    z, theta = addressable(z), addressable(theta)
     out = torch.empty(z.shape, dtype=z.dtype)
-    _native.rotate_apply(
+    native.rotate_apply(
         _STORAGE[z.dtype], order, torch.get_num_threads(), z.shape,
         z.data_ptr(), z.stride(), theta.data_ptr(), theta.stride(0), out.data_ptr(),
     )  # fmt: skip
@@ -65,17 +42,17 @@ def backward(grad: Tensor, z: Tensor, theta: Tensor, order: int) -> tuple[Tensor
 def _backward(
     grad: Tensor, z: Tensor | None, theta: Tensor, order: int, need_z: bool
 ) -> tuple[Tensor, Tensor]:
-    grad, theta = _addressable(grad), _addressable(theta)
+    grad, theta = addressable(grad), addressable(theta)
     # A null address says that the kernels need not read, or not write, that tensor; empty tensors have it
     # too.
     z_address, z_stride = 0, _NO_STRIDE
     if z is not None:
-        z = _addressable(z)
+        z = addressable(z)
         z_address, z_stride = z.data_ptr(), z.stride()
     # Zeros, because a sample without channels or pixels still has an angle, and its gradient is zero.
     theta_grad = torch.zeros(theta.shape if z is not None else (0,), dtype=compute_dtype(grad.dtype))
     z_grad = torch.empty(grad.shape if need_z else (0,), dtype=grad.dtype)
-    _native.rotate_backward(
+    native.rotate_backward(
         _STORAGE[grad.dtype], order, torch.get_num_threads(), grad.shape,
         grad.data_ptr(), grad.stride(), z_address, z_stride, theta.data_ptr(), theta.stride(0),
         z_grad.data_ptr(), theta_grad.data_ptr(),

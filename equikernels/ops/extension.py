@@ -1,0 +1,33 @@
+"""The compiled extension: whether it is there, and what a tensor needs before its address may be taken."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# The extension links libgomp; loaded after torch it shares torch's copy and its threads.
+import torch
+from torch import Tensor
+
+
+def _load() -> tuple[Any, str]:
+    try:
+        return import_module("equikernels.ops._native"), ""
+    except ModuleNotFoundError:
+        return None, "the C++ extension was not built (no C++17 compiler with OpenMP at installation)"
+    except ImportError as error:
+        return None, f"the C++ extension does not load: {error}"
+
+
+native, UNAVAILABLE = _load()
+
+
+def addressable(x: Tensor) -> Tensor:
+    """The same values, in memory; the tensor itself wherever it can be."""
+    # Lazily negated and conjugated views and lazily allocated zeros exist in eager torch; their memory does
+    # not hold their values.
+    if x.is_neg():
+        x = x.resolve_neg()
+    if x.is_conj():
+        x = x.resolve_conj()
+    return torch.zeros(x.shape, dtype=x.dtype) if x._is_zerotensor() else x

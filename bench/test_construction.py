@@ -21,6 +21,7 @@ from equikernels.group import (
     CubeGroup,
     CyclicGroup,
     DihedralGroup,
+    GridTranslations,
     Group,
     Representation,
     clebsch_gordan,
@@ -31,7 +32,8 @@ from equikernels.group import (
     words,
 )
 from equikernels.group.clebsch_gordan import _clebsch_gordan
-from equikernels.project import EquivariantProjector, Hard
+from equikernels.project import EquivariantProjector, Hard, applied, build
+from equikernels.project.engines import problems
 
 GROUPS = {"SO(2)": SO2(), "C_4": CyclicGroup(4)}
 COMPARED = (4, 5, 6)
@@ -39,7 +41,21 @@ COMPARED_ONCE = (7, 8)
 ALONE = (14, 28)
 
 
-def build(group: str, side: int, method: str) -> EquivariantProjector:
+KEPT = (
+    build._engine_of_representations,
+    applied._shared,
+    problems.central_problem,
+    problems.central_value,
+    problems.character,
+    problems.given_problem,
+    _clebsch_gordan,
+)
+"""What is kept of one projector for the next."""
+
+
+def construct(group: str, side: int, method: str) -> EquivariantProjector:
+    for cache in KEPT:
+        cache.cache_clear()
     grid = pixel_grid(side, GROUPS[group])
     return EquivariantProjector(grid, grid, Hard(0.5), method=method)
 
@@ -55,9 +71,9 @@ def label(benchmark: Any, group: str, side: int, provider: str) -> None:
 def test_spectral(benchmark: Any, group: str, side: int) -> None:
     label(benchmark, group, side, "equikernels")
     if side >= 14:
-        benchmark.pedantic(build, args=(group, side, "spectral"), rounds=5, warmup_rounds=1)
+        benchmark.pedantic(construct, args=(group, side, "spectral"), rounds=5, warmup_rounds=1)
     else:
-        benchmark(build, group, side, "spectral")
+        benchmark(construct, group, side, "spectral")
 
 
 @pytest.mark.parametrize("side", [*COMPARED, *COMPARED_ONCE])
@@ -65,9 +81,33 @@ def test_spectral(benchmark: Any, group: str, side: int) -> None:
 def test_dense_svd(benchmark: Any, group: str, side: int) -> None:
     label(benchmark, group, side, "dense SVD")
     rounds = 1 if side in COMPARED_ONCE else 5
-    dense = benchmark.pedantic(build, args=(group, side, "svd"), rounds=rounds)
+    dense = benchmark.pedantic(construct, args=(group, side, "svd"), rounds=rounds)
     weight = torch.linspace(-1, 1, side**4, dtype=torch.float64).sin().reshape(side**2, side**2)
-    torch.testing.assert_close(build(group, side, "spectral")(weight), dense(weight), rtol=0, atol=1e-9)
+    torch.testing.assert_close(construct(group, side, "spectral")(weight), dense(weight), rtol=0, atol=1e-9)
+
+
+LARGE = {
+    "C_4 64x64": lambda: pixel_grid(64, CyclicGroup(4)),
+    "D_4 64x64": lambda: pixel_grid(64, DihedralGroup(4)),
+    "translations 64x64": lambda: pixel_grid(64, GridTranslations(64, 64)),
+    "SO(3) 300 dimensions": lambda: Representation(SO3(), [(degree, 3) for degree in range(10)]),
+}
+
+
+@pytest.mark.parametrize("size", LARGE)
+def test_large(benchmark: Any, size: str) -> None:
+    """No dense peer: it would decompose a problem of 90,000 unknowns, or of 16 million."""
+    benchmark.extra_info.update(
+        operation="projector construction", provider="equikernels", size=size, mode="construct"
+    )
+
+    def fresh() -> EquivariantProjector:
+        for cache in KEPT:
+            cache.cache_clear()
+        rep = LARGE[size]()
+        return EquivariantProjector(rep, rep, Hard(0.5))
+
+    benchmark.pedantic(fresh, rounds=3, warmup_rounds=1)
 
 
 # -- the group layer -----------------------------------------------------------------------------------------

@@ -141,11 +141,12 @@ class Certificate:
 
     @staticmethod
     def _sum(slopes: tuple[float, float], angle: np.ndarray, letters: np.ndarray, norm: float) -> np.ndarray:
-        """Both parts with their slopes, at most 2 |W|; a slope of 0 stays 0 at any length."""
-        parts = [
-            np.zeros_like(t) if slope == 0 else slope * t
-            for slope, t in zip(slopes, (angle, letters), strict=True)
-        ]
+        """Both parts with their slopes, at most 2 |W|; 0 at slope 0 or length 0, where the other may be infinite."""
+        with np.errstate(invalid="ignore"):
+            parts = [
+                np.where((slope == 0) | (t == 0), 0.0, slope * t)
+                for slope, t in zip(slopes, (angle, letters), strict=True)
+            ]
         return np.asarray(np.minimum(parts[0] + parts[1], 2 * norm))
 
     # -- other numbers -------------------------------------------------------------------------

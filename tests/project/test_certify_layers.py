@@ -242,15 +242,16 @@ def test_bad_arguments(arguments, error, message: str) -> None:
         layer_certificates(softened(), **arguments)
 
 
-def test_bad_models() -> None:
+def test_models_and_parts_of_your_own() -> None:
     with pytest.raises(TypeError, match="model must be"):
         layer_certificates("model")
 
     class Part:
         projector = InvariantProjector(SO2().irrep(1), Hard(1.0))
 
-    with pytest.raises(TypeError, match="the part Part is unknown"):
-        certify_parameters([("l", "Linear", "weight", Part(), torch.ones(1, 2))], None, 4, 0)
+    row = certify_parameters([("l", "Linear", "weight", Part(), torch.ones(1, 2))], None, 4, 0)[0]
+    assert row.verdict == "no bound"
+    assert row.note == "projected by a part of your own, Part: its matrix is not known"
 
 
 def test_seeds_decide_the_elements() -> None:

@@ -204,3 +204,12 @@ def test_cutoffs_guarantee_the_bound_they_were_asked_for() -> None:
 def test_bad_wishes_are_named(arguments: tuple, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         cutoff_for(*arguments)
+
+
+def test_nothing_known_in_advance_still_bounds_the_identity() -> None:
+    rep = SO3().defining()
+    certificate = EquivariantProjector(rep, rep, Hard(math.inf), method="iterative").certificate(
+        random_weight(3, 3, 0)
+    )
+    assert certificate.bound(SO3().identity, kind="prior") == 0
+    assert certificate.bound(SO3().exp([0.1, 0.0, 0.0]), kind="prior") == 2 * certificate.norm

@@ -16,7 +16,7 @@ from equikernels.project.certificate import Certificate
 from equikernels.project.certification.elements import checked_elements, element_text, is_listed
 from equikernels.project.certification.tables import markdown_table, number, text_table
 from equikernels.project.projector import EquivariantProjector
-from equikernels.project.saving.parameters import projected_rows, soft_parameters
+from equikernels.project.saving.parameters import KNOWN_PARTS, projected_rows, soft_parameters
 
 SLACK = 1e-9
 """What rounding in float64 may add to an error, relative to the raw weight."""
@@ -227,6 +227,9 @@ def _certify(
         "representation_out": repr(projector.rep_out) if known else f"{m} dimensions",
         "cutoff": repr(projector.cutoff),
     }
+    if not isinstance(part, KNOWN_PARTS):
+        own = f"projected by a part of your own, {type(part).__name__}: its matrix is not known"
+        return LayerCertificate(**common, note=own)
     rows = projected_rows(part, raw.detach().to("cpu", torch.float64))
     if rows.numel() == 0:
         return LayerCertificate(**common, note="empty: nothing to certify")

@@ -271,7 +271,8 @@ def _linear(place: Place) -> Step:
         weight = module.weight.detach()
         after: Action = place.action
     else:
-        assert isinstance(part, Whole)
+        if not isinstance(part, Whole):
+            raise Refusal(f"is softened by a {type(part).__name__}, not as a whole matrix")
         rep_in, rep_out = part.projector.rep_in, part.projector.rep_out
         if rep_in is None or rep_out is None:
             raise Refusal("its projector was made from operators: how the group acts is not known")

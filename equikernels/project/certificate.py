@@ -141,7 +141,7 @@ class Certificate:
 
     @staticmethod
     def _sum(slopes: tuple[float, float], angle: np.ndarray, letters: np.ndarray, norm: float) -> np.ndarray:
-        """Both parts with their slopes, at most 2 |W|; 0 at slope 0 or length 0, where the other may be infinite."""
+        """Both parts with their slopes, at most 2 |W|; 0 where either is 0, the other infinite or not."""
         with np.errstate(invalid="ignore"):
             parts = [
                 np.where((slope == 0) | (t == 0), 0.0, slope * t)

@@ -89,7 +89,8 @@ class Certificate:
 
         Args:
             g: elements of the group, batched; the result has their shape (a float for one element).
-            radius: instead of `g`: radians for SO(2), letters for a finite group.
+            radius: instead of `g`: radians for a Lie group, letters for a finite one. In a group with both it
+                limits the Lie part, and every word is allowed.
             kind: "posterior" (from W) or "prior" (from the projector and a norm).
             norm: "frobenius" or "operator".
 

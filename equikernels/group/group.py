@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -145,9 +146,9 @@ class Group(ABC):
 
     @property
     def diameters(self) -> tuple[float, float]:
-        """The largest `lengths` of an element, part by part."""
+        """The largest `lengths` of an element, part by part; infinite where they are not known."""
         if self.lie_dim and self.discrete_elements:
-            raise ValueError(f"elements of {self!r} have no known split into a Lie part and a word")
+            return math.inf, math.inf
         return (self.diameter, 0.0) if self.lie_dim else (0.0, self.diameter)
 
     @property

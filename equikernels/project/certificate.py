@@ -131,10 +131,13 @@ class Certificate:
             if kind == "prior":
                 return np.asarray(self._prior_norm * (chords * self._kept).max(axis=-1, initial=0.0))
             frobenius = np.sqrt((chords**2 * self._energies).sum(axis=-1))
-        elif kind == "prior":
-            return self._sum(self._prior_slopes, angle, letters, self._prior_norm)
         else:
-            frobenius = self._sum((self.lie_slope, self.discrete_slope), angle, letters, self.norm)
+            prior = self._sum(self._prior_slopes, angle, letters, self._prior_norm)
+            if kind == "prior":
+                return prior
+            # Slopes measured on W are zero up to rounding only, which an unbounded length would magnify.
+            measured = self._sum((self.lie_slope, self.discrete_slope), angle, letters, self.norm)
+            frobenius = np.minimum(measured, prior)
         if norm == "frobenius":
             return np.asarray(frobenius)
         operator = self._sum(self._operator_slopes, angle, letters, self._operator_norm)

@@ -19,6 +19,7 @@ from equikernels.group import (
     DirectProduct,
     GridTranslations,
     Group,
+    MatrixGroup,
     Orthogonal,
     Representation,
     SpecialOrthogonal,
@@ -213,3 +214,19 @@ def test_nothing_known_in_advance_still_bounds_the_identity() -> None:
     )
     assert certificate.bound(SO3().identity, kind="prior") == 0
     assert certificate.bound(SO3().exp([0.1, 0.0, 0.0]), kind="prior") == 2 * certificate.norm
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.5])
+def test_groups_without_a_known_length_have_a_supremum(softness: float) -> None:
+    """O(2) given by its matrices: no element is split into an angle and a flip, but nothing exceeds 2 |W|."""
+    group = MatrixGroup(algebra=[[[0.0, -1.0], [1.0, 0.0]]], elements=[[[-1.0, 0.0], [0.0, 1.0]]])
+    plane = group.defining()
+    certificate = EquivariantProjector(plane, plane, Softness(softness)).certificate(random_weight(2, 2, 0))
+    assert certificate.norm > 0.1
+    assert certificate.supremum() == pytest.approx(0 if softness == 0 else 2 * certificate.norm)
+    assert certificate.supremum() <= certificate.supremum("prior")
+    worst = certificate.error(group.sample(50, generator=torch.Generator().manual_seed(0)))
+    assert float(worst.max()) <= certificate.supremum() + 1e-9
+    assert "supremum" in repr(certificate)
+    with pytest.raises(ValueError, match="no known split"):
+        certificate.bound(group.identity)

@@ -58,10 +58,11 @@ def refuse_dual_numbers(operation: str, tensors: tuple[Tensor, ...]) -> None:
             refuse_forward_mode(operation, tensors)
 
 
-def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """The dimension of torch.vmap joined with the batch; `dim` None: the same for all `size`."""
+def fold(x: Tensor, dim: int | None, size: int, into: int = 0) -> Tensor:
+    """The dimension of torch.vmap joined with dimension `into`; `dim` None: the same for all `size`."""
     x = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-    return x.reshape(size * x.shape[1], *x.shape[2:])
+    x = x.movedim(0, into)
+    return x.reshape(*x.shape[:into], size * x.shape[into + 1], *x.shape[into + 2 :])
 
 
 def unfold(x: Tensor, size: int) -> Tensor:

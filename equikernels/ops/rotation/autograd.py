@@ -7,34 +7,20 @@ With A_k = d^k A / d theta^k, the rotation is A_0, and four functions are closed
     angle_grad(g, z, theta, k)     <g, A_{k+1} z>, one number per sample
     backward(g, z, theta, k)       the last two at once
 
-so derivatives of every order, forward and reverse, are these functions again. Each exists twice: as an
-operator (torch.compile and torch.export see one node; but torch.func.grad rejects operators, and in forward
-mode they return silent zeros) and as an autograd.Function (every transform of eager torch; but its backward
-does not compile). The operator is taken while tracing, the autograd.Function otherwise, and neither where
-nothing can be recorded.
+so derivatives of every order, forward and reverse, are these functions again.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from equikernels.ops.rotation import native
+from equikernels.ops.differentiable import Gradients, differentiable, launcher, total
 from equikernels.ops.rotation.reference import compute_dtype
-from equikernels.ops.tracing import (
-    fold,
-    has_hidden_batch,
-    is_traced,
-    is_transformed,
-    refuse_dual_numbers,
-    refuse_forward_mode,
-    unfold,
-)
 
 
 class Launchers(Protocol):
@@ -46,117 +32,13 @@ class Launchers(Protocol):
     def backward(self, grad: Tensor, z: Tensor, theta: Tensor, order: int, /) -> tuple[Tensor, Tensor]: ...
 
 
-LAUNCHERS: dict[str, Launchers] = {"cpp": native}
-
-Gradients = tuple[Tensor | None, ...]
-
-
-_requires_grad = operator.attrgetter("requires_grad")
-
-
-def _differentiable(
-    name: str,
-    schema: str,
-    *,
-    fake: Callable[..., Any],
-    save: Callable[..., tuple[Tensor | None, ...]],
-    vjp: Callable[..., Gradients],
-    jvp: Callable[..., Any],
-) -> Callable[..., Any]:
-    """One of the four functions, from its operator schema (tensors, then order and backend) and its rules.
-
-    `save(needs, *tensors)` is what `vjp(saved, order, backend, needs, *cotangents)` wants of the tensors,
-    given which of them need a gradient; `jvp(tensors, order, backend, *tangents)` may get None for a tangent
-    that is zero.
-    """
-
+def _launch(function: str) -> Callable[..., Any]:
     def launch(*arguments: Any) -> Any:
         *operands, backend = arguments
-        return getattr(LAUNCHERS[backend], name)(*operands)
+        kernels: Launchers = launcher("rotation", backend)
+        return getattr(kernels, function)(*operands)
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.order, ctx.backend = inputs
-        ctx.save_for_backward(*save(ctx.needs_input_grad, *tensors))
-
-    def setup_function(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        setup_context(ctx, inputs, output)
-        ctx.set_materialize_grads(False)
-        if forward_ad._current_level >= 0:
-            ctx.save_for_forward(*inputs[:-2])
-
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Gradients:
-        grads = vjp(ctx.saved_tensors, ctx.order, ctx.backend, ctx.needs_input_grad, *cotangents)
-        return (*grads, None, None)
-
-    def forward_mode(ctx: Any, *tangents: Tensor | None) -> Any:
-        tensors = ctx.saved_tensors
-        if not torch._C._are_functorch_transforms_active():
-            return jvp(tensors, ctx.order, ctx.backend, *tangents[:-2])
-        # Forward mode is switched off while a jvp rule runs, and with it that of the transforms outside this
-        # one: the second derivative of jvp(jvp(f)) would be lost. Without tangents of this level it can be
-        # on.
-        primals = [forward_ad.unpack_dual(x).primal for x in tensors]
-        with forward_ad._set_fwd_grad_enabled(True):
-            return jvp(primals, ctx.order, ctx.backend, *tangents[:-2])
-
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
-        *tensors, order, backend = arguments
-        size = info.batch_size
-        folded = [fold(x, dim, size) for x, dim in zip(tensors, in_dims, strict=False)]
-        out = call(*folded, order, backend)
-        if isinstance(out, Tensor):
-            return unfold(out, size), 0
-        return tuple(unfold(x, size) for x in out), (0,) * len(out)
-
-    def launch_operator(*arguments: Any) -> Any:
-        refuse_dual_numbers("rotate", arguments[:-2])
-        return launch(*arguments)
-
-    traced = torch.library.custom_op(
-        f"equikernels::rotate_{name}", launch_operator, mutates_args=(), schema=schema
-    )
-    traced.register_fake(fake)
-    traced.register_autograd(backward, setup_context=setup_context)
-    traced.register_vmap(vmap)
-
-    function = type(
-        f"Rotate_{name}",
-        (torch.autograd.Function,),
-        {
-            "forward": staticmethod(launch),
-            "setup_context": staticmethod(setup_function),
-            "backward": staticmethod(backward),
-            "jvp": staticmethod(forward_mode),
-            "vmap": staticmethod(vmap),
-        },
-    )
-
-    def launch_recorded(ctx: Any, *arguments: Any) -> Any:
-        out = launch(*arguments)
-        setup_function(ctx, arguments, out)
-        return out
-
-    # The same without support for transforms, whose machinery costs more than a small rotation.
-    reverse_only = type(
-        f"Rotate_{name}_reverse",
-        (torch.autograd.Function,),
-        {"forward": staticmethod(launch_recorded), "backward": staticmethod(backward)},
-    )
-
-    def call(*arguments: Any) -> Any:
-        tensors = arguments[:-2]
-        if is_traced(*tensors):
-            refuse_forward_mode("rotate", tensors)
-            return traced(*arguments)
-        if has_hidden_batch(*tensors):
-            return traced(*arguments)
-        if is_transformed():
-            return function.apply(*arguments)  # type: ignore[attr-defined]
-        if torch.is_grad_enabled() and any(map(_requires_grad, tensors)):
-            return reverse_only.apply(*arguments)  # type: ignore[attr-defined]
-        return launch(*arguments)
-
-    return call
+    return launch
 
 
 def _images(x: Tensor, theta: Tensor, order: int, backend: str) -> Tensor:
@@ -170,11 +52,6 @@ def _angles(grad: Tensor, z: Tensor, theta: Tensor, order: int, backend: str) ->
 def _scaled(factor: Tensor, x: Tensor) -> Tensor:
     """One factor per sample; multiplied in its precision, which is the higher one."""
     return (factor[:, None, None, None] * x).to(x.dtype)
-
-
-def _total(*terms: Tensor | None) -> Tensor | None:
-    present = [x for x in terms if x is not None]
-    return sum(present[1:], present[0]) if present else None
 
 
 # --- apply: y = A_k z -----------------------------------------------------------------------------
@@ -194,7 +71,7 @@ def _apply_vjp(saved: Any, order: int, backend: str, needs: Any, grad: Tensor | 
 
 def _apply_jvp(saved: Any, order: int, backend: str, z_dot: Tensor | None, theta_dot: Tensor | None) -> Any:
     z, theta = saved
-    return _total(
+    return total(
         None if z_dot is None else rotate_apply(z_dot, theta, order, backend),
         None if theta_dot is None else _scaled(theta_dot, rotate_apply(z, theta, order + 1, backend)),
     )
@@ -217,7 +94,7 @@ def _adjoint_jvp(
     saved: Any, order: int, backend: str, grad_dot: Tensor | None, theta_dot: Tensor | None
 ) -> Any:
     grad, theta = saved
-    return _total(
+    return total(
         None if grad_dot is None else rotate_adjoint(grad_dot, theta, order, backend),
         None if theta_dot is None else _scaled(theta_dot, rotate_adjoint(grad, theta, order + 1, backend)),
     )
@@ -246,7 +123,7 @@ def _angle_grad_jvp(
     theta_dot: Tensor | None,
 ) -> Any:
     grad, z, theta = saved
-    return _total(
+    return total(
         None if grad_dot is None else rotate_angle_grad(grad_dot, z, theta, order, backend),
         None if z_dot is None else rotate_angle_grad(grad, z_dot, theta, order, backend),
         None if theta_dot is None else theta_dot * rotate_angle_grad(grad, z, theta, order + 1, backend),
@@ -262,7 +139,7 @@ def _backward_vjp(
     grad, z, theta = saved
     of_adjoint = _adjoint_vjp((grad, theta), order, backend, (needs[0], needs[2]), u)
     of_angle = _angle_grad_vjp((grad, z, theta), order, backend, needs, w)
-    return _total(of_adjoint[0], of_angle[0]), of_angle[1], _total(of_adjoint[1], of_angle[2])
+    return total(of_adjoint[0], of_angle[0]), of_angle[1], total(of_adjoint[1], of_angle[2])
 
 
 def _backward_jvp(
@@ -289,34 +166,43 @@ def _save_all(needs: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
     return tensors
 
 
+_rotation = partial(differentiable, operation="rotate")
 _SCALARS = "int order, str backend"
-rotate_apply = _differentiable(
-    "apply",
+rotate_apply = _rotation(
+    "rotate_apply",
     f"(Tensor z, Tensor theta, {_SCALARS}) -> Tensor",
+    tensors=2,
+    launch=_launch("apply"),
     fake=_images,
     save=_save_linear,
     vjp=_apply_vjp,
     jvp=_apply_jvp,
 )
-rotate_adjoint = _differentiable(
-    "adjoint",
+rotate_adjoint = _rotation(
+    "rotate_adjoint",
     f"(Tensor grad, Tensor theta, {_SCALARS}) -> Tensor",
+    tensors=2,
+    launch=_launch("adjoint"),
     fake=_images,
     save=_save_linear,
     vjp=_adjoint_vjp,
     jvp=_adjoint_jvp,
 )
-rotate_angle_grad = _differentiable(
-    "angle_grad",
+rotate_angle_grad = _rotation(
+    "rotate_angle_grad",
     f"(Tensor grad, Tensor z, Tensor theta, {_SCALARS}) -> Tensor",
+    tensors=3,
+    launch=_launch("angle_grad"),
     fake=_angles,
     save=_save_all,
     vjp=_angle_grad_vjp,
     jvp=_angle_grad_jvp,
 )
-rotate_backward = _differentiable(
-    "backward",
+rotate_backward = _rotation(
+    "rotate_backward",
     f"(Tensor grad, Tensor z, Tensor theta, {_SCALARS}) -> (Tensor, Tensor)",
+    tensors=3,
+    launch=_launch("backward"),
     fake=lambda grad, z, theta, order, backend: (
         _images(grad, theta, order, backend),
         _angles(grad, z, theta, order, backend),

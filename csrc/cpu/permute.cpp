@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "permute_move.h"
+#include "isa.h"
 
 namespace equikernels {
 namespace {
@@ -14,17 +14,23 @@ constexpr int64_t kSerialBytes = 1 << 16;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-using Mover = void (*)(char* out, const char* z, const Box& box);
+using Mover = void (*)(char* out, const char* z, const PermuteBox& box);
+
+const PermuteMovers& movers() {
+  switch (selected_isa()) {
+#ifdef EQUIKERNELS_X86
+    case Isa::avx512: return permute_movers_avx512;
+    case Isa::avx2: return permute_movers_avx2;
+#endif
+    default: return permute_movers_baseline;
+  }
+}
 
 Mover mover_for(int64_t value_bytes) {
-  switch (value_bytes) {
-    case 1: return move<uint8_t>;
-    case 2: return move<uint16_t>;
-    case 4: return move<uint32_t>;
-    case 8: return move<uint64_t>;
-    case 16: return move<Value16>;
-    default: throw std::invalid_argument("z: expected values of 1, 2, 4, 8 or 16 bytes, got " + std::to_string(value_bytes));
+  for (int power = 0; power < 5; ++power) {
+    if (value_bytes == int64_t(1) << power) return movers().by_size[power];
   }
+  throw std::invalid_argument("z: expected values of 1, 2, 4, 8 or 16 bytes, got " + std::to_string(value_bytes));
 }
 
 // How one sample is read: where its first output value comes from, and the input's stride along each output axis.
@@ -54,11 +60,13 @@ const int64_t* table_row(const PermuteJob& job, int64_t sample) {
   return job.table + 3 * element;
 }
 
+int64_t input_axis(int64_t entry) { return (entry > 0 ? entry : -entry) - 1; }
+
 Source source_of(const PermuteJob& job, int64_t sample) {
   const int64_t* row = table_row(job, sample);
   Source source{sample * job.stride[0], {}};
   for (int a = 0; a < 3; ++a) {
-    const int64_t b = (row[a] > 0 ? row[a] : -row[a]) - 1;
+    const int64_t b = input_axis(row[a]);
     const int64_t stride = job.stride[2 + b];
     source.stride[a] = row[a] > 0 ? stride : -stride;
     if (row[a] < 0) source.offset += (job.size[2 + b] - 1) * stride;
@@ -69,13 +77,16 @@ Source source_of(const PermuteJob& job, int64_t sample) {
 // Every element must be a row of the table and carry the input's shape to the output's, or memory outside of
 // the input would be read.
 void check(const PermuteJob& job, const Shape& shape) {
+  uint64_t fitting = 0;  // one bit for every row of the table
+  for (int64_t r = 0; r < job.table_rows; ++r) {
+    bool fits = true;
+    for (int a = 0; a < 3; ++a) fits = fits && job.size[2 + input_axis(job.table[3 * r + a])] == shape.size[1 + a];
+    fitting |= uint64_t(fits) << r;
+  }
   for (int64_t sample = 0; sample < job.size[0]; ++sample) {
-    const int64_t* row = table_row(job, sample);
-    for (int a = 0; a < 3; ++a) {
-      const int64_t b = (row[a] > 0 ? row[a] : -row[a]) - 1;
-      if (job.size[2 + b] != shape.size[1 + a]) {
-        throw std::invalid_argument("elements: an element does not carry the shape of z to the output's");
-      }
+    const int64_t row = (table_row(job, sample) - job.table) / 3;
+    if ((fitting >> row & 1) == 0) {
+      throw std::invalid_argument("elements: an element does not carry the shape of z to the output's");
     }
   }
 }
@@ -100,16 +111,13 @@ Cut cut_of(const Shape& shape, int64_t value_bytes) {
   return cut;
 }
 
-void run_unit(const PermuteJob& job, const Shape& shape, const Cut& cut, Mover mover, int64_t unit) {
+void run_unit(const PermuteJob& job, const Shape& shape, const Cut& cut, Mover mover, int64_t sample,
+              const int64_t (&index)[3]) {
   int64_t first[3];
-  for (int axis = 2; axis >= 0; --axis) {
-    first[axis] = unit % cut.count[axis] * cut.size[axis];
-    unit /= cut.count[axis];
-  }
-  const int64_t sample = unit;
+  for (int axis = 0; axis < 3; ++axis) first[axis] = index[axis] * cut.size[axis];
   const Source source = source_of(job, sample);
   const int64_t stride[4] = {job.stride[1], source.stride[0], source.stride[1], source.stride[2]};
-  Box box{};
+  PermuteBox box{};
   int64_t from = source.offset;
   int64_t to = sample;
   for (int axis = 0; axis < 4; ++axis) {
@@ -139,13 +147,29 @@ void permute(const PermuteJob& job, int threads) {
   const int64_t units = job.size[0] * cut.count[0] * cut.count[1] * cut.count[2];
   int64_t team = threads < units ? threads : units;
   if (values * job.value_bytes <= kSerialBytes) team = 1;
+  const auto run = [&](int64_t sample, int64_t a, int64_t b, int64_t c) {
+    run_unit(job, shape, cut, mover, sample, {a, b, c});
+  };
+  const int64_t batch = job.size[0], *count = cut.count;
   if (team <= 1) {
     // No parallel region at all: this path is safe in a forked child.
-    for (int64_t i = 0; i < units; ++i) run_unit(job, shape, cut, mover, i);
+    for (int64_t sample = 0; sample < batch; ++sample) {
+      for (int64_t a = 0; a < count[0]; ++a) {
+        for (int64_t b = 0; b < count[1]; ++b) {
+          for (int64_t c = 0; c < count[2]; ++c) run(sample, a, b, c);
+        }
+      }
+    }
     return;
   }
-#pragma omp parallel for num_threads(team) schedule(static)
-  for (int64_t i = 0; i < units; ++i) run_unit(job, shape, cut, mover, i);
+#pragma omp parallel for collapse(4) num_threads(team) schedule(static)
+  for (int64_t sample = 0; sample < batch; ++sample) {
+    for (int64_t a = 0; a < count[0]; ++a) {
+      for (int64_t b = 0; b < count[1]; ++b) {
+        for (int64_t c = 0; c < count[2]; ++c) run(sample, a, b, c);
+      }
+    }
+  }
 }
 
 }  // namespace equikernels

@@ -23,6 +23,22 @@ struct PermuteJob {
   void* out;     // contiguous
 };
 
+// Four nested axes of values; strides are counted in values. The destination's last axis is contiguous, also after
+// axes of one value are dropped.
+struct PermuteBox {
+  int64_t size[4];
+  int64_t from[4];
+  int64_t to[4];
+};
+
+// One table per instruction set: copies a box of values of 1, 2, 4, 8 and 16 bytes.
+struct PermuteMovers {
+  void (*by_size[5])(char* out, const char* z, const PermuteBox& box);
+};
+extern const PermuteMovers permute_movers_baseline;
+extern const PermuteMovers permute_movers_avx2;
+extern const PermuteMovers permute_movers_avx512;
+
 // Throws std::invalid_argument for an element that is no row of the table, or one that does not carry
 // the input's shape to the output's.
 void permute(const PermuteJob& job, int threads);

@@ -160,7 +160,7 @@ def _check_elements(z: Tensor, g: Tensor | int, name: str) -> None:
         raise TypeError(f"{name}: expected an integer dtype, got {g.dtype}")
     if g.device != z.device:
         raise ValueError(f"{name}: expected on the device of z, {z.device}, got {g.device}")
-    if g.dim() != 0 and g.shape != z.shape[:1]:
+    if g.dim() != 0 and (g.dim() != 1 or g.shape[0] != z.shape[0]):
         raise ValueError(
             f"{name}: expected shape ({z.shape[0]},), one element per sample, got {tuple(g.shape)}"
         )
@@ -186,7 +186,7 @@ def _readable(g: Tensor) -> bool:
 
 def _swaps(z: Tensor, g: Tensor | int, name: str) -> bool:
     """Whether rows and columns change places: for squares it makes no difference, and g is not read."""
-    height, width = z.shape[2:]
+    _, _, height, width = z.shape
     if height == width:
         return False
     if not isinstance(g, Tensor):

@@ -9,6 +9,7 @@ is closed under differentiation of every order, forward and reverse.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -56,7 +57,8 @@ def _jvp(
     return None if z_dot is None else permute(z_dot, tensors[1], kind, inverse, swapped, backend)
 
 
-_permute = differentiable(
+# Every sample moved by its element of the table `kind`, or by the element's inverse.
+permute: Callable[..., Tensor] = differentiable(
     "permute",
     "(Tensor z, Tensor g, str kind, bool inverse, bool swapped, str backend) -> Tensor",
     operation="permute",
@@ -67,9 +69,3 @@ _permute = differentiable(
     vjp=_vjp,
     jvp=_jvp,
 )
-
-
-def permute(z: Tensor, g: Tensor, kind: str, inverse: bool, swapped: bool, backend: str) -> Tensor:
-    """Move every sample by its element of the table `kind`, or by the element's inverse, with gradients."""
-    out: Tensor = _permute(z, g, kind, inverse, swapped, backend)
-    return out

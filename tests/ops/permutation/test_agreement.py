@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from equikernels.ops import backends
+from equikernels.ops import _native, backends
 from tests.ops.permutation.samples import BACKENDS, DTYPES, FORMATS, OPERATIONS, bits, move, random_values
 
 MOVED = ("uint8", "int16", "int32", "int64", "complex128")
@@ -44,9 +47,22 @@ def test_every_size(operation: str, name: str) -> None:
     function, count, _ = OPERATIONS[operation]
     dtype = getattr(torch, name)
     g = torch.arange(count)
-    for size in range(1, 66):
+    # Up to the widest row of blocks, 64 bytes, and beyond two of them.
+    for size in (*range(1, 66), 127, 129, 161):
         z = torch.randint(100, (count, 1, size, size)).to(dtype)
         assert torch.equal(function(z, g, backend="cpp"), expected(z, operation, g)), size
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set(isa: str) -> None:
+    """The sizes above again, in a process for each: the set is chosen once per process."""
+    if isa not in _native.supported_isas():
+        pytest.skip(f"this CPU has no {isa}")
+    environment = os.environ | {"EQUIKERNELS_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "every_size", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
 
 
 @pytest.mark.parametrize("name", MOVED)

@@ -29,20 +29,21 @@ def build_setting(name: str) -> object:
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_kernels_of_one_instruction_set_share_no_symbols(isa: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", ["rotate_kernels", "permute_movers"])
+def test_kernels_of_one_instruction_set_share_no_symbols(kernels: str, isa: str, tmp_path: Path) -> None:
     """A weak symbol compiled with AVX-512 could replace the one of another file, on a CPU without AVX-512."""
     compiler, nm = shutil.which("g++"), shutil.which("nm")
     if compiler is None or nm is None:
         pytest.skip("needs g++ and nm")
     flags = [*build_setting("COMMON_FLAGS"), *build_setting("INSTRUCTION_SETS").get(f"_{isa}", [])]
     target = tmp_path / "unit.o"
-    source = REPOSITORY / "csrc" / "cpu" / f"rotate_{isa}.cpp"
+    source = REPOSITORY / "csrc" / "cpu" / f"{kernels.partition('_')[0]}_{isa}.cpp"
     command = [compiler, "-std=c++17", "-fPIC", *flags, "-Werror", f"-I{REPOSITORY / 'csrc'}"]
     subprocess.run([*command, "-c", str(source), "-o", str(target)], check=True, timeout=300)
     lines = subprocess.run([nm, "-C", str(target)], check=True, capture_output=True, text=True).stdout
     symbols = [line.split(maxsplit=2)[-2:] for line in lines.splitlines()]
     exported = [name for kind, name in symbols if kind.isupper() and kind != "U"]
-    assert exported == [f"equikernels::rotate_kernels_{isa}"]
+    assert exported == [f"equikernels::{kernels}_{isa}"]
     assert not [name for kind, name in symbols if kind in "WwVvu"]
     # Nothing of the C++ library either, which would bring inline functions with it.
     needed = [name for kind, name in symbols if kind == "U"]

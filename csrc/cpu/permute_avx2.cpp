@@ -1,0 +1,3 @@
+#include "permute_move.h"
+
+const equikernels::PermuteMovers equikernels::permute_movers_avx2 = kMovers;

@@ -46,6 +46,21 @@ GATES: tuple[Gate, ...] = (
     # Half of the bandwidth of a plain copy.
     RatioGate("rot90", "forward", peer="clone", mean=0.5, size="64x4x32x32"),
     RatioGate("rot90", "forward", peer="clone", mean=0.5, size="32x3x256x256"),
+    RatioGate("rotate", "forward", peer="affine_grid + grid_sample", mean=3.0, device_type="cuda"),
+    RatioGate("rotate", "forward+backward", peer="affine_grid + grid_sample", mean=6.0, device_type="cuda"),
+    RatioGate(
+        "rotate", "forward", peer="torch.compile(affine_grid + grid_sample)", mean=1.5, device_type="cuda"
+    ),
+    RatioGate(
+        "rotate",
+        "forward+backward",
+        peer="torch.compile(affine_grid + grid_sample)",
+        mean=3.0,
+        device_type="cuda",
+    ),
+    RatioGate("rot90", "forward", peer="clone", mean=0.8, size="32x3x256x256", device_type="cuda"),
+    RatioGate("partition_rotate", "forward+backward", peer="eager", mean=3.0),
+    RatioGate("partition_rotate", "forward+backward", peer="eager", mean=6.0, device_type="cuda"),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.devices import DEVICES, measure
 from bench.gates import OURS
 from equikernels.ops import rot90
 
@@ -44,28 +45,30 @@ def clone(z: Tensor, k: Tensor) -> Tensor:
 PROVIDERS: dict[str, Turn] = {OURS: rot90, "loop over samples": loop_over_samples, "clone": clone}
 
 
-def forward(turn: Turn, shape: tuple[int, ...]) -> Callable[[], object]:
-    z, k = torch.randn(shape), torch.randint(4, (shape[0],))
+def forward(turn: Turn, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    z, k = torch.randn(shape, device=device), torch.randint(4, (shape[0],), device=device)
     return lambda: turn(z, k)
 
 
-def forward_backward(turn: Turn, shape: tuple[int, ...]) -> Callable[[], object]:
-    z, k, grad = torch.randn(shape, requires_grad=True), torch.randint(4, (shape[0],)), torch.randn(shape)
+def forward_backward(turn: Turn, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    z, grad = torch.randn(shape, device=device, requires_grad=True), torch.randn(shape, device=device)
+    k = torch.randint(4, (shape[0],), device=device)
     return lambda: torch.autograd.grad(turn(z, k), z, grad)
 
 
 MODES = {"forward": forward, "forward+backward": forward_backward}
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("mode", MODES)
-def test_rot90(benchmark, mode: str, size: tuple[int, ...], provider: str) -> None:  # type: ignore[no-untyped-def]
-    name = "x".join(map(str, size))
-    benchmark.group = f"rot90 {mode} {name}"
-    benchmark.extra_info.update({"operation": "rot90", "provider": provider, "size": name, "mode": mode})
+def test_rot90(benchmark, mode: str, size: tuple[int, ...], provider: str, device: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    benchmark(MODES[mode](PROVIDERS[provider], size))
+    call = MODES[mode](PROVIDERS[provider], size, device)
+    call()
+    name = "x".join(map(str, size))
+    measure(benchmark, call, device, operation="rot90", provider=provider, mode=mode, size=name)
 
 
 def test_the_loop_computes_the_same() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+EXECUTED = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("bench/*.md")])
 
 BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -65,16 +66,20 @@ def same_print(expected: str, got: str) -> bool:
     )
 
 
-def test_readme_code_runs_in_order_and_prints_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_code_runs_in_order_and_prints_what_is_shown(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = examples((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    for extra in ("safetensors", "transformers"):
+        pytest.importorskip(extra)
+    found = examples(page.read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
+    name = page.relative_to(REPOSITORY).as_posix()
     for example in found:
-        printed = run(example, namespace, "README.md")
+        printed = run(example, namespace, name)
         if example.printed is not None:
-            assert same_print(example.printed, printed), f"README.md:{example.line} printed\n{printed}"
+            assert same_print(example.printed, printed), f"{name}:{example.line} printed\n{printed}"
 
 
 def test_examples_are_found_and_judged() -> None:

@@ -41,9 +41,8 @@ from equikernels.ops import rotate
 from equikernels.project import Certificate, Hard, Smooth, Softness, cutoff_for
 from equikernels.project.projector import constraint_spectrum
 from equikernels.project.spectrum import Spectrum
-from tests.test_documentation import REPOSITORY, examples, run, same_print
+from tests.test_documentation import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "softness.md"
 RESULTS = REPOSITORY / "docs" / "results" / "softness.md"
 GROUPS = [pytest.param(CyclicGroup(4), id="C_4"), pytest.param(SO2(), id="SO(2)")]
 
@@ -448,15 +447,3 @@ def test_quarter_turns_of_unconstrained_networks_get_one_answer() -> None:
     assert table[-1]["commonest"] > 95
     images = load_split().train_images
     assert trade_off.brightness_of_edges(images) == pytest.approx((columns, rows), abs=6e-4)
-
-
-def test_the_code_of_the_page_prints_what_is_shown() -> None:
-    found = examples(PAGE.read_text(encoding="utf-8"))
-    assert len(found) >= 3
-    assert all(example.printed is not None for example in found)
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for example in found:
-        printed = run(example, namespace, "docs/softness.md")
-        assert same_print(example.printed or "", printed), (
-            f"docs/softness.md:{example.line} printed\n{printed}"
-        )

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bench.accuracy import disc, number, relative_error, table, versions
 from bench.grid_figures import rotated_pictures, spectral_modes_figure
 from bench.grid_pictures import (
     DEGREES,
@@ -42,18 +42,6 @@ MEASURES = {
     "twelve turns": "twelve turns by 30 degrees, against the picture",
     "reference": "one turn by 30 degrees, against the reference",
 }
-
-
-def disc(side: int) -> np.ndarray:
-    """The boolean mask (side, side) of the pixels within side / 2 of the centre."""
-    x, y = PixelGrid(side, side).coordinates
-    return (x**2 + y**2 <= (side / 2) ** 2).reshape(side, side)
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray, region: np.ndarray) -> float:
-    """The mean over images of |found - expected| / |expected|, both inside a region (N, N)."""
-    difference, size = (np.linalg.norm(x[:, region], axis=1) for x in (found - expected, expected))
-    return float((difference / size).mean())
 
 
 def overshoot(images: np.ndarray) -> float:
@@ -114,24 +102,10 @@ Outside the picture is zero for all of them. A round trip that returns the pictu
 turned picture was right: the reference does."""
 
 
-def number(value: float) -> str:
-    """Two digits; what is only rounding stands as a power of ten."""
-    return f"{value:.2g}" if value == 0 or value >= 1e-4 else f"{value:.0e}"
-
-
-def table(head: list[str], lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
-
-
 def ranking(accuracies: Mapping[str, Accuracy]) -> str:
     """The methods by their distance from the reference inside the disc, the best first."""
     errors = {name: accuracy.disc["reference"] for name, accuracy in accuracies.items()}
     return ", ".join(f"{name} {number(errors[name])}" for name in sorted(errors, key=errors.__getitem__))
-
-
-def versions() -> str:
-    names = ("equikernels", "torch", "numpy", "scipy", "scikit-image", "scikit-learn")
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
 def make_page(sets: list[Pictures], results: Results, date: str, packages: str) -> str:

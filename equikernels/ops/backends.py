@@ -3,12 +3,14 @@
 Every operation has one meaning and several implementations, the *backends*:
 
 - ``reference``: plain torch, any device; the specification that all others are tested against;
+- ``torch``: the fast way where torch's own libraries have the kernels, Fourier transforms say; any device;
 - ``cpp``: C++ kernels on the CPU, present when the package was built with a C++17 compiler;
-- ``triton`` and ``cuda``: GPU kernels.
+- ``triton`` and ``cuda``: GPU kernels. With ``TRITON_INTERPRET=1`` in the environment Triton's interpreter
+  runs those of ``triton`` on CPU tensors, for tests: very slowly, and only when asked for by name.
 
-The automatic choice is ``cpp`` for a CPU tensor if it is built and ``reference`` otherwise, and a GPU kernel
-for a GPU tensor. On a GPU the reference runs only when asked for by name: it is slow there, and nothing
-becomes slow silently.
+The automatic choice is the first that is there of ``cpp``, ``torch`` and ``reference`` for a CPU tensor, and
+of a GPU kernel and ``torch`` for a GPU tensor. On a GPU the reference runs only when asked for by name: it is
+slow there, and nothing becomes slow silently.
 
 Environment variables, read at every call unless said otherwise:
 
@@ -30,7 +32,7 @@ __all__ = ["BACKENDS", "Backend", "BackendError", "choose", "explain", "register
 ENVIRONMENT_VARIABLE = "EQUIKERNELS_BACKEND"
 
 # In order of preference.
-BACKENDS = ("cuda", "triton", "cpp", "reference")
+BACKENDS = ("cuda", "triton", "cpp", "torch", "reference")
 DEVICES = ("cpu", "cuda", "any")
 
 # Where the reference may be chosen without being named: nowhere that a kernel is expected.
@@ -43,13 +45,17 @@ class BackendError(ValueError):
 
 @dataclass(frozen=True)
 class Backend:
-    """One implementation of one operation: where it runs, whether it is there, and if not, why."""
+    """One implementation of one operation: where it runs, whether it is there, and if not, why.
+
+    One that is not `automatic` runs only when it is asked for by name.
+    """
 
     operation: str
     name: str
     devices: tuple[str, ...]
     available: bool = True
     reason: str = ""
+    automatic: bool = True
 
     def __post_init__(self) -> None:
         if not self.operation.isidentifier():
@@ -108,7 +114,7 @@ def choose(operation: str, device: str, backend: str | None = None) -> str:
     if backend is None:
         for name in BACKENDS:
             record = records.get(name)
-            if record is None or not record.available or not record.runs_on(device):
+            if record is None or not record.available or not record.automatic or not record.runs_on(device):
                 continue
             if name != "reference" or device in _REFERENCE_IS_EXPECTED:
                 return name
@@ -133,10 +139,14 @@ def _state(operation: str) -> str:
         if record is None:
             parts.append(f"{name}: not implemented")
         elif record.available:
-            parts.append(f"{name}: available on {'/'.join(record.devices)}")
+            parts.append(f"{name}: {_availability(record)} on {'/'.join(record.devices)}")
         else:
             parts.append(f"{name}: absent, {record.reason}")
     return f"What exists for {operation}: {'; '.join(parts)}."
+
+
+def _availability(record: Backend) -> str:
+    return "available" if record.automatic else "available by name"
 
 
 def explain(operation: str | None = None) -> str:
@@ -151,7 +161,7 @@ def explain(operation: str | None = None) -> str:
         )
     rows = [("operation", "backend", "devices", "state")]
     for record in registered(operation):
-        state = "available" if record.available else f"absent: {record.reason}"
+        state = _availability(record) if record.available else f"absent: {record.reason}"
         rows.append((record.operation, record.name, "/".join(record.devices), state))
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
     lines = [

@@ -8,16 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.grid_accuracy import (
-    Accuracy,
-    disc,
-    make_page,
-    measure,
-    number,
-    overshoot,
-    ranking,
-    relative_error,
-)
+from bench.accuracy import disc, number, relative_error
+from bench.grid_accuracy import Accuracy, make_page, measure, overshoot, ranking
 from bench.grid_figures import chosen_modes, grid_modes, spectral_modes_figure
 from bench.grid_pictures import (
     FACTOR,

@@ -70,6 +70,21 @@ class TestChoice:
         backends.register(Backend("twist", "cuda", ("cuda",)))
         assert choose("twist", "cuda") == "cuda"
 
+    def test_one_that_is_not_automatic_must_be_named(self) -> None:
+        backends.register(Backend("twist", "triton", ("cpu",), automatic=False))
+        assert choose("twist", "cpu") == "reference"
+        assert choose("twist", "cpu", backend="triton") == "triton"
+        assert explain("twist").splitlines()[1].split() == [
+            "twist",
+            "triton",
+            "cpu",
+            "available",
+            "by",
+            "name",
+        ]
+        with pytest.raises(BackendError, match="triton: available by name on cpu"):
+            choose("twist", "cuda")
+
     def test_argument_comes_before_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EQUIKERNELS_BACKEND", "reference")
         assert choose("fold", "cpu") == "reference"
@@ -114,7 +129,7 @@ class TestChoice:
 
 
 def test_rotate_is_registered() -> None:
-    assert [record.name for record in backends.registered("rotate")] == ["cpp", "reference"]
+    assert [record.name for record in backends.registered("rotate")] == ["triton", "cpp", "reference"]
 
 
 def test_environment_changes_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,21 @@
 Which implementation runs, and the environment variables that change it: :mod:`equikernels.ops.backends`.
 """
 
+from equikernels.ops.fourier import shear_rotate, spectral_rotate
+from equikernels.ops.partitioning import partition, partition_rotate
 from equikernels.ops.permutation import cube_rotate, dihedral_rotate, rot90
-from equikernels.ops.rotation import rotate
+from equikernels.ops.rotation import rotate, rotate3d
+from equikernels.ops.sampling import affine_sample
 
-__all__ = ["cube_rotate", "dihedral_rotate", "rot90", "rotate"]
+__all__ = [
+    "affine_sample",
+    "cube_rotate",
+    "dihedral_rotate",
+    "partition",
+    "partition_rotate",
+    "rot90",
+    "rotate",
+    "rotate3d",
+    "shear_rotate",
+    "spectral_rotate",
+]

@@ -30,4 +30,4 @@ def addressable(x: Tensor) -> Tensor:
         x = x.resolve_neg()
     if x.is_conj():
         x = x.resolve_conj()
-    return torch.zeros(x.shape, dtype=x.dtype) if x._is_zerotensor() else x
+    return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if x._is_zerotensor() else x

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from equikernels.ops.arguments import compute_dtype
 from equikernels.ops.differentiable import Gradients, differentiable, launcher, total
-from equikernels.ops.rotation.reference import compute_dtype
 
 
 class Launchers(Protocol):

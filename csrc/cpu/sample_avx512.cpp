@@ -1,0 +1,3 @@
+#include "sample_kernel.h"
+
+const equikernels::SampleKernels equikernels::sample_kernels_avx512 = EQUIKERNELS_SAMPLE_TABLE;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
@@ -77,6 +77,8 @@ class BuildKernels(build_ext):
 
 
 if __name__ == "__main__":
+    # As many files at a time as there are processors, or as this variable says.
+    ParallelCompile("EQUIKERNELS_BUILD_JOBS").install()
     kernels = Pybind11Extension(
         "equikernels.ops._native",
         sources(),

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "cpu/partition.h"
 #include "cpu/permute.h"
 #include "cpu/rotate.h"
+#include "cpu/sample.h"
 
 namespace py = pybind11;
 
@@ -87,12 +89,159 @@ void permute(int64_t value_bytes, int threads, const Quintuple& shape, const Qui
   equikernels::permute(job, threads);
 }
 
+// --- partition ---
+
+using equikernels::PartitionJob;
+using equikernels::SplitJob;
+using Pair = std::array<int64_t, 2>;
+
+equikernels::Numbers numbers(uintptr_t data, const Pair& stride) {
+  return {reinterpret_cast<const void*>(data), {stride[0], stride[1]}};
+}
+
+SplitJob make_split(int storage, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t mask,
+                    const Pair& mask_stride, uintptr_t out) {
+  if (storage < 0 || storage > 3) throw std::invalid_argument("storage: expected 0 to 3, got " + std::to_string(storage));
+  SplitJob job{};
+  job.images.storage = static_cast<equikernels::Storage>(storage);
+  job.images.batch = shape[0];
+  job.images.channels = shape[1];
+  job.images.height = shape[2];
+  job.images.width = shape[3];
+  job.images.z = images(z, z_stride);
+  job.images.out = reinterpret_cast<void*>(out);
+  job.mask = numbers(mask, mask_stride);
+  return job;
+}
+
+void split(int storage, int threads, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t mask,
+           const Pair& mask_stride, uintptr_t z_v, uintptr_t z_i) {
+  SplitJob job = make_split(storage, shape, z, z_stride, mask, mask_stride, z_v);
+  job.other = reinterpret_cast<void*>(z_i);
+  py::gil_scoped_release unlocked;
+  equikernels::split(job, threads);
+}
+
+void split_backward(int storage, int threads, const Quadruple& shape, uintptr_t grad_v, const Quadruple& grad_v_stride,
+                    uintptr_t grad_i, const Quadruple& grad_i_stride, uintptr_t z, const Quadruple& z_stride,
+                    uintptr_t mask, const Pair& mask_stride, uintptr_t z_grad, uintptr_t mask_grad) {
+  SplitJob job = make_split(storage, shape, z, z_stride, mask, mask_stride, z_grad);
+  job.grad_v = images(grad_v, grad_v_stride);
+  job.grad_i = images(grad_i, grad_i_stride);
+  py::gil_scoped_release unlocked;
+  equikernels::split_backward(job, reinterpret_cast<void*>(mask_grad), threads);
+}
+
+void partition_forward(int storage, int threads, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride,
+                       uintptr_t theta, int64_t theta_stride, uintptr_t mask, const Pair& mask_stride,
+                       uintptr_t target, const Quadruple& target_stride, uintptr_t out, uintptr_t loss_i,
+                       uintptr_t loss_v) {
+  PartitionJob job{};
+  job.images = make_job(storage, 0, shape, theta, theta_stride);
+  job.images.z = images(z, z_stride);
+  job.images.out = reinterpret_cast<void*>(out);
+  job.target = images(target, target_stride);
+  job.mask = numbers(mask, mask_stride);
+  py::gil_scoped_release unlocked;
+  equikernels::partition_forward(job, reinterpret_cast<void*>(loss_i), reinterpret_cast<void*>(loss_v), threads);
+}
+
+void partition_backward(int storage, int threads, const Quadruple& shape, uintptr_t grad, const Quadruple& grad_stride,
+                        uintptr_t grad_i, int64_t grad_i_stride, uintptr_t grad_v, int64_t grad_v_stride, uintptr_t z,
+                        const Quadruple& z_stride, uintptr_t theta, int64_t theta_stride, uintptr_t mask,
+                        const Pair& mask_stride, uintptr_t target, const Quadruple& target_stride,
+                        bool counterfactual, uintptr_t z_grad, uintptr_t theta_grad, uintptr_t mask_grad) {
+  PartitionJob job{};
+  job.images = make_job(storage, 0, shape, theta, theta_stride);
+  job.images.z = images(z, z_stride);
+  job.images.grad = images(grad, grad_stride);
+  job.images.out = reinterpret_cast<void*>(z_grad);
+  job.target = images(target, target_stride);
+  job.mask = numbers(mask, mask_stride);
+  job.grad_i = numbers(grad_i, {grad_i_stride, 0});
+  job.grad_v = numbers(grad_v, {grad_v_stride, 0});
+  job.counterfactual = counterfactual;
+  py::gil_scoped_release unlocked;
+  equikernels::partition_backward(job, reinterpret_cast<void*>(theta_grad), reinterpret_cast<void*>(mask_grad),
+                                  threads);
+}
+
+// --- end of partition ---
+
 std::vector<std::string> supported_isas() {
   std::vector<std::string> names;
   for (auto isa : {equikernels::Isa::baseline, equikernels::Isa::avx2, equikernels::Isa::avx512}) {
     if (equikernels::isa_supported(isa)) names.emplace_back(equikernels::isa_name(isa));
   }
   return names;
+}
+
+// --- affine sampling ---
+
+using equikernels::SampleJob;
+using Triple = std::array<int64_t, 3>;
+
+SampleJob make_sample_job(int storage, int dims, int taps, int padding, const Quintuple& shape, uintptr_t matrix,
+                          const Triple& matrix_stride, uintptr_t directions, const Quadruple& direction_stride,
+                          int64_t order) {
+  const auto check = [](bool right, const char* message, int64_t came) {
+    if (!right) throw std::invalid_argument(message + std::string(", got ") + std::to_string(came));
+  };
+  check(storage >= 0 && storage <= 3, "storage: expected 0 to 3", storage);
+  check(dims == 2 || dims == 3, "dims: expected 2 or 3", dims);
+  check(taps == 1 || taps == 2 || (taps == 4 && dims == 2), "taps: expected 1, 2, or in two dimensions 4", taps);
+  check(padding >= 0 && padding <= 2, "padding: expected 0 to 2", padding);
+  check(order >= 0, "directions: expected at least 0", order);
+  SampleJob job{};
+  job.storage = static_cast<equikernels::Storage>(storage);
+  job.dims = dims;
+  job.taps = taps;
+  job.padding = static_cast<equikernels::Padding>(padding);
+  job.batch = shape[0];
+  job.channels = shape[1];
+  job.depth = shape[2];
+  job.height = shape[3];
+  job.width = shape[4];
+  job.matrix = reinterpret_cast<const void*>(matrix);
+  job.directions = reinterpret_cast<const void*>(directions);
+  job.order = order;
+  for (size_t axis = 0; axis < 3; ++axis) job.matrix_stride[axis] = matrix_stride[axis];
+  for (size_t axis = 0; axis < 4; ++axis) job.direction_stride[axis] = direction_stride[axis];
+  equikernels::check_sample_size(job);
+  return job;
+}
+
+equikernels::Volumes volumes(uintptr_t data, const Quintuple& stride) {
+  return {reinterpret_cast<const void*>(data), {stride[0], stride[1], stride[2], stride[3], stride[4]}};
+}
+
+void sample_apply(int storage, int dims, int taps, int padding, int threads, const Quintuple& shape, uintptr_t z,
+                  const Quintuple& z_stride, uintptr_t matrix, const Triple& matrix_stride, uintptr_t directions,
+                  const Quadruple& direction_stride, int64_t order, uintptr_t out) {
+  SampleJob job = make_sample_job(storage, dims, taps, padding, shape, matrix, matrix_stride, directions,
+                                  direction_stride, order);
+  job.z = volumes(z, z_stride);
+  job.out = reinterpret_cast<void*>(out);
+  py::gil_scoped_release unlocked;
+  equikernels::sample_apply(job, threads);
+}
+
+void sample_backward(int storage, int dims, int taps, int padding, int threads, const Quintuple& shape,
+                     uintptr_t grad, const Quintuple& grad_stride, uintptr_t z, const Quintuple& z_stride,
+                     uintptr_t matrix, const Triple& matrix_stride, uintptr_t directions,
+                     const Quadruple& direction_stride, int64_t order, uintptr_t z_grad, uintptr_t matrix_grad) {
+  SampleJob job = make_sample_job(storage, dims, taps, padding, shape, matrix, matrix_stride, directions,
+                                  direction_stride, order);
+  job.grad = volumes(grad, grad_stride);
+  job.z = volumes(z, z_stride);
+  job.out = reinterpret_cast<void*>(z_grad);
+  py::gil_scoped_release unlocked;
+  equikernels::sample_backward(job, reinterpret_cast<void*>(matrix_grad), threads);
+}
+
+void define_sampling(py::module_& m) {
+  m.def("sample_apply", &sample_apply);
+  m.def("sample_backward", &sample_backward);
 }
 
 }  // namespace
@@ -102,6 +251,12 @@ PYBIND11_MODULE(_native, m) {
   m.def("rotate_apply", &rotate_apply);
   m.def("rotate_backward", &rotate_backward);
   m.def("permute", &permute);
+  // Partition.
+  m.def("split", &split);
+  m.def("split_backward", &split_backward);
+  m.def("partition_forward", &partition_forward);
+  m.def("partition_backward", &partition_backward);
   m.def("supported_isas", &supported_isas);
   m.def("selected_isa", [] { return std::string(equikernels::isa_name(equikernels::selected_isa())); });
+  define_sampling(m);
 }

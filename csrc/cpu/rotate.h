@@ -21,11 +21,12 @@ struct Images {
 // How the work is cut up. It depends on the shape alone, never on the number of threads: that is
 // what makes results bit-equal for every number of threads.
 struct RotatePlan {
-  int64_t lanes;   // channels in one unit: 1 or up to 4
-  int64_t groups;  // ceil(channels / lanes)
+  int64_t lanes;            // channels turned together, a group: 1 or up to 4
+  int64_t groups_per_unit;  // groups of one unit, which share the geometry of a tile
+  int64_t spans;            // units that the channels of a sample are spread over
   int64_t tile_height, tile_width;
   int64_t tiles_y, tiles_x;
-  int64_t units;  // batch * groups * tiles_y * tiles_x
+  int64_t units;  // batch * spans * tiles_y * tiles_x
 };
 
 struct RotateJob {

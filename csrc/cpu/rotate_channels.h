@@ -9,46 +9,72 @@
 
 namespace {
 
+// By pixel, a vector of channels each.
+template <class V>
+struct Quad {
+  V v[4];
+};
+template <class V>
+EQUIKERNELS_INLINE Quad<V> operator+(const Quad<V>& a, const Quad<V>& b) {
+  return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}};
+}
+template <class V>
+EQUIKERNELS_INLINE Quad<V> operator-(const Quad<V>& a, const Quad<V>& b) {
+  return {{a.v[0] - b.v[0], a.v[1] - b.v[1], a.v[2] - b.v[2], a.v[3] - b.v[3]}};
+}
+template <class V>
+EQUIKERNELS_INLINE Quad<V> operator*(const Quad<V>& a, const Quad<V>& b) {
+  return {{a.v[0] * b.v[0], a.v[1] * b.v[1], a.v[2] * b.v[2], a.v[3] * b.v[3]}};
+}
+
 template <class S>
 struct Channels {
   typedef Compute<S> T;
   typedef Vector<T> Pixel;
-  struct Block {
-    Pixel v[4];  // by pixel
-  };
+  typedef Quad<Pixel> Block;
   typedef Frame<Pixel> Scratch;
 
-  // Absent channels and pixels are zero.
-  static inline Block load(const S* p, const int64_t* stride, int64_t live, int64_t count) {
+  static EQUIKERNELS_INLINE Block every(T value) {
+    const Pixel v = Pixel{} + value;
+    return {{v, v, v, v}};
+  }
+
+  // Absent channels and pixels are zero. G is the storage of any tensor computed in T.
+  template <class G>
+  static EQUIKERNELS_INLINE Block load(const Planes<const G>& from, int64_t offset, int64_t count) {
     Block b;
-    if (live == 4 && stride[3] == 1 && count >= 4) {  // the usual case, without loops and branches
-      b.v[0] = load4(p);
-      b.v[1] = load4(p + stride[1]);
-      b.v[2] = load4(p + 2 * stride[1]);
-      b.v[3] = load4(p + 3 * stride[1]);
-    } else if (live == 4 && stride[1] == 1) {  // channels last
-      for (int64_t i = 0; i < 4; ++i) b.v[i] = i < count ? load4(p + i * stride[3]) : Pixel{};
+    if (from.column == 1 && count >= 4) {  // the usual case, without loops
+      for (int i = 0; i < 4; ++i) b.v[i] = load4(from.at[i] + offset);
+      switch (from.live) {
+        case 1: b.v[1] = Pixel{}; [[fallthrough]];
+        case 2: b.v[2] = Pixel{}; [[fallthrough]];
+        case 3: b.v[3] = Pixel{}; [[fallthrough]];
+        default: break;
+      }
+    } else if (from.adjacent) {
+      const G* p = from.at[0] + offset;
+      for (int64_t i = 0; i < 4; ++i) b.v[i] = i < count ? load4(p + i * from.column) : Pixel{};
       return b;
     } else {
-      for (int64_t i = 0; i < 4; ++i) b.v[i] = i < live ? load_some(p + i * stride[1], stride[3], count) : Pixel{};
+      for (int64_t i = 0; i < 4; ++i) {
+        b.v[i] = i < from.live ? load_some(from.at[i] + offset, from.column, count) : Pixel{};
+      }
     }
     transpose4(b.v);
     return b;
   }
 
-  static inline void store(S* p, int64_t plane, int64_t live, int64_t count, Block b) {
+  template <class G>
+  static EQUIKERNELS_INLINE void store(const Planes<G>& to, int64_t offset, int64_t count, Block b) {
     transpose4(b.v);
-    if (live == 4 && count >= 4) {
-      store4(p, b.v[0]);
-      store4(p + plane, b.v[1]);
-      store4(p + 2 * plane, b.v[2]);
-      store4(p + 3 * plane, b.v[3]);
+    if (to.live == 4 && count >= 4) {
+      for (int i = 0; i < 4; ++i) store4(to.at[i] + offset, b.v[i]);
       return;
     }
-    for (int64_t i = 0; i < live; ++i) store_some(p + i * plane, b.v[i], count);
+    for (int64_t i = 0; i < to.live; ++i) store_some(to.at[i] + offset, b.v[i], count);
   }
 
-  static inline Block gather(const Scratch& image, const uint32_t* offset, const T (&w)[4][kStrip], int i) {
+  static EQUIKERNELS_INLINE Block gather(const Scratch& image, const uint32_t* offset, const T (&w)[4][kStrip], int i) {
     const Pixel* upper = image.data;
     const Pixel* lower = image.data + image.pitch;
     Block b;
@@ -60,7 +86,7 @@ struct Channels {
     return b;
   }
 
-  static inline void scatter(Scratch& sum, const uint32_t* offset, const T (&w)[4][kStrip], int i, const Block& b) {
+  static EQUIKERNELS_INLINE void scatter(Scratch& sum, const uint32_t* offset, const T (&w)[4][kStrip], int i, const Block& b) {
     Pixel* upper = sum.data;
     Pixel* lower = sum.data + sum.pitch;
     for (int k = 0; k < 4; ++k) {
@@ -73,37 +99,57 @@ struct Channels {
     }
   }
 
-  static inline Pixel product(const Block& a, const Block& b) {
-    return (a.v[0] * b.v[0] + a.v[1] * b.v[1]) + (a.v[2] * b.v[2] + a.v[3] * b.v[3]);
+  // What copy_in put there for four pixels of the image, given where they are in it.
+  static EQUIKERNELS_INLINE Block copied(const Scratch& image, int64_t row, int64_t column) {
+    const Pixel* p = image.data + (row + kMargin) * image.pitch + column + kMargin;
+    return {{p[0], p[1], p[2], p[3]}};
   }
 
-  static void copy_in(Scratch& image, const equikernels::Images& images, const Unit& unit) {
-    image.clear_margins();
+  // Zero but for the pixels [begin, end).
+  static EQUIKERNELS_INLINE Block keep(Block b, int begin, int end) {
+    for (int k = 0; k < 4; ++k) b.v[k] = k >= begin && k < end ? b.v[k] : Pixel{};
+    return b;
+  }
+
+  static EQUIKERNELS_INLINE Pixel total(const Block& b) { return (b.v[0] + b.v[1]) + (b.v[2] + b.v[3]); }
+  static EQUIKERNELS_INLINE Pixel product(const Block& a, const Block& b) { return total(a * b); }
+
+  // The sums of each channel, of a vector that was added up from totals.
+  static EQUIKERNELS_INLINE void by_channel(Vector<double> sum, double (&out)[4]) {
+    for (int i = 0; i < 4; ++i) out[i] = sum[i];
+  }
+
+  // The margins of the scratch image survive from one group to the next: only the `first` one clears them.
+  template <class G>
+  static void copy_in(Scratch& image, const Planes<const G>& from, bool first) {
+    if (first) image.clear_margins();
     const Box& box = image.box;
-    const int64_t* stride = images.stride;
-    const S* from = image_of<S>(images, unit.sample, unit.channel) + box.y * stride[2] + box.x * stride[3];
-    for (int64_t y = 0; y < box.height; ++y, from += stride[2]) {
+    const int64_t whole = box.width - 4;
+    for (int64_t y = 0; y < box.height; ++y) {
       Pixel* to = image.row(y);
-      int64_t x = 0;
-      for (; x + 4 <= box.width; x += 4) {
-        const Block b = load(from + x * stride[3], stride, unit.live, 4);
-        for (int i = 0; i < 4; ++i) to[x + i] = b.v[i];
+      const int64_t start = (box.y + y) * from.row + box.x * from.column;
+      for (int64_t x = 0; x < box.width; x += 4) {
+        const int64_t begin = x > whole && whole >= 0 ? whole : x;
+        const Block b = load(from, start + begin * from.column, box.width - begin);
+        if (whole >= 0) {
+          for (int i = 0; i < 4; ++i) to[begin + i] = b.v[i];
+        } else {
+          for (int i = 0; i < box.width; ++i) to[i] = b.v[i];
+        }
       }
-      if (x == box.width) continue;
-      const Block rest = load(from + x * stride[3], stride, unit.live, box.width - x);
-      for (int i = 0; x + i < box.width; ++i) to[x + i] = rest.v[i];
     }
   }
 
-  static void copy_out(Scratch& sum, const RotateJob& job, const Unit& unit) {
+  static void copy_out(Scratch& sum, const Planes<S>& to) {
     const Box& box = sum.box;
-    const int64_t plane = job.height * job.width;
-    S* to = plane_of<S>(job, unit) + box.y * job.width + box.x;
-    for (int64_t y = 0; y < box.height; ++y, to += job.width) {
+    const int64_t whole = box.width - 4;
+    for (int64_t y = 0; y < box.height; ++y) {
       const Pixel* from = sum.row(y);
+      const int64_t start = (box.y + y) * to.row + box.x;
       for (int64_t x = 0; x < box.width; x += 4) {
-        // The frame makes reading past the end of a row harmless.
-        store(to + x, plane, unit.live, box.width - x, Block{{from[x], from[x + 1], from[x + 2], from[x + 3]}});
+        const int64_t k = x > whole && whole >= 0 ? whole : x;
+        // The frame makes reading past the end of a narrow row harmless.
+        store(to, start + k, box.width - k, Block{{from[k], from[k + 1], from[k + 2], from[k + 3]}});
       }
     }
   }

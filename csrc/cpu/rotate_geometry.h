@@ -28,7 +28,7 @@ struct Box {
 };
 
 struct Unit {
-  int64_t sample, channel, live;  // channels [channel, channel + live)
+  int64_t sample, channel, channels;  // channels [channel, channel + channels)
   Box tile;
 };
 
@@ -39,9 +39,10 @@ inline Unit unit_at(const RotateJob& job, int64_t index) {
   index /= plan.tiles_x;
   const int64_t ty = index % plan.tiles_y;
   index /= plan.tiles_y;
-  unit.channel = index % plan.groups * plan.lanes;
-  unit.sample = index / plan.groups;
-  unit.live = smaller(plan.lanes, job.channels - unit.channel);
+  const int64_t together = plan.lanes * plan.groups_per_unit;
+  unit.channel = index % plan.spans * together;
+  unit.sample = index / plan.spans;
+  unit.channels = smaller(together, job.channels - unit.channel);
   unit.tile.y = ty * plan.tile_height;
   unit.tile.x = tx * plan.tile_width;
   unit.tile.height = smaller(plan.tile_height, job.height - unit.tile.y);
@@ -165,12 +166,17 @@ struct Derivative {
 template <class T>
 struct Strip {
   alignas(64) uint32_t offset[kStrip];
+  alignas(64) T tap[4][kStrip];
+  alignas(64) T slope[4][kStrip];
+};
+
+// What the weights are made of.
+template <class T>
+struct Cells {
   alignas(64) T right[kStrip];  // how far into its cell a pixel falls
   alignas(64) T lower[kStrip];
   alignas(64) T x[kStrip];  // X, Y of the derivation, from the centre
   alignas(64) T y[kStrip];
-  alignas(64) T tap[4][kStrip];
-  alignas(64) T slope[4][kStrip];
 };
 
 // Fills strips for one tile: `box` is the part of the image held by a scratch image whose rows are
@@ -196,17 +202,19 @@ struct Locator {
   template <bool kTaps, bool kSlopes>
   void fill(Strip<T>& strip, int64_t row, int64_t column, int count) const {
     const int padded = (count + kStripRound - 1) / kStripRound * kStripRound;
-    locate(strip, row, column, padded);
-    if (kTaps && derivative.order == 0) weigh(strip, padded);
-    if (kTaps && derivative.order > 0) differentiate(strip, strip.tap, derivative, padded);
-    if (kSlopes) differentiate(strip, strip.slope, next, padded);
+    Cells<T> cells;
+    locate(strip.offset, cells, row, column, padded);
+    if (kTaps && derivative.order == 0) weigh(cells, strip.tap, padded);
+    if (kTaps && derivative.order > 0) differentiate(cells, strip.tap, derivative, padded);
+    if (kSlopes) differentiate(cells, strip.slope, next, padded);
   }
 
  private:
   // Never inlined: compiled once, it rounds alike in every kernel, and since nothing before the floor
   // depends on the tile, all of them agree on the cell of a pixel. At angles that put pixels on cell
   // borders the derivatives of different kernels would otherwise belong to different cells.
-  __attribute__((noinline)) void locate(Strip<T>& strip, int64_t row, int64_t column, int padded) const {
+  __attribute__((noinline)) void locate(uint32_t (&offset)[kStrip], Cells<T>& cells, int64_t row, int64_t column,
+                                        int padded) const {
     const T dy = T(row) - rotation.centre_y, first = T(column) - rotation.centre_x;
     const T cosine = rotation.cosine, sine = rotation.sine, sine_y = sine * dy, cosine_y = cosine * dy;
     const T centre_x = rotation.centre_x, centre_y = rotation.centre_y;
@@ -224,32 +232,32 @@ struct Locator {
       int left = int(u), upper = int(v);
       left -= u < T(left);  // truncation becomes floor
       upper -= v < T(upper);
-      strip.offset[i] = uint32_t((upper * row_pixels + left - start) * pixel_bytes);
-      strip.right[i] = u - T(left);
-      strip.lower[i] = v - T(upper);
-      strip.x[i] = x;
-      strip.y[i] = y;
+      offset[i] = uint32_t((upper * row_pixels + left - start) * pixel_bytes);
+      cells.right[i] = u - T(left);
+      cells.lower[i] = v - T(upper);
+      cells.x[i] = x;
+      cells.y[i] = y;
     }
   }
 
-  static inline void weigh(Strip<T>& strip, int padded) {
+  static inline void weigh(const Cells<T>& cells, T (&out)[4][kStrip], int padded) {
     for (int i = 0; i < padded; ++i) {
-      const T right = strip.right[i], lower = strip.lower[i];
+      const T right = cells.right[i], lower = cells.lower[i];
       const T left = 1 - right, upper = 1 - lower;
-      strip.tap[0][i] = left * upper;
-      strip.tap[1][i] = right * upper;
-      strip.tap[2][i] = left * lower;
-      strip.tap[3][i] = right * lower;
+      out[0][i] = left * upper;
+      out[1][i] = right * upper;
+      out[2][i] = left * lower;
+      out[3][i] = right * lower;
     }
   }
 
-  static inline void differentiate(const Strip<T>& strip, T (&out)[4][kStrip], const Derivative<T>& derivative,
+  static inline void differentiate(const Cells<T>& cells, T (&out)[4][kStrip], const Derivative<T>& derivative,
                                    int padded) {
     const Derivative<T> d = derivative;
     for (int i = 0; i < padded; ++i) {
-      const T right = strip.right[i], lower = strip.lower[i];
+      const T right = cells.right[i], lower = cells.lower[i];
       const T left = 1 - right, upper = 1 - lower;
-      const T x = strip.x[i], y = strip.y[i];
+      const T x = cells.x[i], y = cells.y[i];
       const T dx = d.a * x + d.b * y, dy = d.a * y - d.b * x;
       const T mixed = d.mixed_product * (x * y) + d.mixed_difference * (x * x - y * y);
       out[0][i] = mixed - left * dy - upper * dx;

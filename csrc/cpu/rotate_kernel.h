@@ -5,56 +5,99 @@
 #include "rotate_channels.h"
 #include "rotate_geometry.h"
 #include "rotate_plane.h"
+#include "rotate_strips.h"
 
 namespace {
 
-template <class V>
-inline double sum_lanes(V v) {
-  return (double(v[0]) + double(v[2])) + (double(v[1]) + double(v[3]));
+// Where the strips of a unit are kept; null where it has one group only.
+template <class T>
+inline Strip<T>* strip_table(const RotateJob& job, char* memory) {
+  return job.plan.groups_per_unit > 1 ? reinterpret_cast<Strip<T>*>(memory) : nullptr;
 }
 
-// Consecutive pixels add to the same scratch pixels, and waiting for each other's stores would cost
-// more than the arithmetic: blocks of four are taken from four places of a strip in turn.
-inline int spread_block(int index, int blocks) {
-  const int quarter = blocks / 4;
-  if (index >= quarter * 4) return index;
-  return index % 4 * quarter + index / 4;
+// All channels of the unit's tile.
+template <class S>
+inline void fill_unit(const RotateJob& job, const Unit& unit, float value) {
+  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; channel += job.plan.lanes) {
+    const Group group = group_from(unit, channel, job.plan.lanes);
+    fill_tile(planes_to<S>(job, job.out, unit.sample, group), unit.tile, value);
+  }
+}
+
+// One group of channels of out = A_k z, on a tile.
+template <class S, class L>
+__attribute__((noinline)) void apply_group(const Rotation<typename L::T>& rotation, const Box& tile, const typename L::Scratch& image,
+                        Strips<typename L::T>& strips, const Planes<S>& out) {
+  strips.begin_group();
+  for (int64_t y = tile.y; y < tile.y + tile.height; ++y) {
+    const int64_t last = tile.x + tile.width;
+    int64_t begin = tile.x, end = last;
+    visible(rotation, image.box, y, begin, end);
+    if (begin > tile.x) fill_columns(out, y, tile.x, begin, 0);
+    if (end < last) fill_columns(out, y, end, last, 0);
+    for (int64_t x = begin; x < end; x += kStrip) {
+      const int count = int(smaller(kStrip, end - x));
+      const auto& strip = strips.template next<true, false>(y, x, count);
+      const int64_t start = y * out.row + x;
+      for (int block = 0; block * 4 < count; ++block) {
+        const int i = piece_of(block, count).at;
+        L::store(out, start + i, count - i, L::gather(image, strip.offset, strip.tap, i));
+      }
+    }
+  }
 }
 
 template <class S, template <class> class Layout>
 void apply_unit(const RotateJob& job, const Unit& unit, int64_t, char* memory) {
   typedef Layout<S> L;
   typedef typename L::T T;
-  const Box& tile = unit.tile;
   const Rotation<T> rotation(job, unit.sample);
-  if (!rotation.defined) return fill_tile<S>(job, unit, __builtin_nanf(""));
-  const Box box = rotation.reach(tile, 1);
-  if (box.empty()) return fill_tile<S>(job, unit, 0);
+  if (!rotation.defined) return fill_unit<S>(job, unit, __builtin_nanf(""));
+  const Box box = rotation.reach(unit.tile, 1);
+  if (box.empty()) return fill_unit<S>(job, unit, 0);
   typename L::Scratch image(memory, box);
-  L::copy_in(image, job.z, unit);
   const Locator<T> locator(rotation, job.order, box, image.pitch, sizeof(typename L::Pixel));
-  const int64_t plane = job.height * job.width;
-  S* out = plane_of<S>(job, unit);
-  Strip<T> strip;
-  for (int64_t y = tile.y; y < tile.y + tile.height; ++y) {
-    S* row = out + y * job.width;
-    const int64_t last = tile.x + tile.width;
-    int64_t begin = tile.x, end = last;
-    visible(rotation, box, y, begin, end);
-    fill_columns(row, plane, unit.live, tile.x, begin, 0);
-    fill_columns(row, plane, unit.live, end, last, 0);
-    for (int64_t x = begin; x < end; x += kStrip) {
-      const int count = int(smaller(kStrip, end - x));
-      locator.template fill<true, false>(strip, y, x, count);
-      for (int i = 0; i < count; i += 4) {
-        L::store(row + x + i, plane, unit.live, count - i, L::gather(image, strip.offset, strip.tap, i));
-      }
-    }
+  Strips<T> strips(locator, strip_table<T>(job, image.end()));
+  const int64_t lanes = job.plan.lanes, end = unit.channel + unit.channels;
+  for (int64_t channel = unit.channel; channel < end; channel += lanes) {
+    const Group group = group_from(unit, channel, lanes);
+    L::copy_in(image, planes_of<S>(job.z, unit.sample, group), channel == unit.channel);
+    apply_group<S, L>(rotation, unit.tile, image, strips, planes_to<S>(job, job.out, unit.sample, group));
   }
 }
 
-// Adds to the tile of the result all that the output pixels around it contribute; what falls beside
-// the tile lands in the frame of its scratch image and belongs to another unit.
+// Adds to the scratch image of the tile all that the output pixels around it contribute; what falls beside the
+// tile lands in the frame and belongs to another unit. With kAngle returns <grad, A_{k+1} z>.
+template <class L, bool kAngle, class G>
+__attribute__((noinline)) double adjoint_group(const Rotation<typename L::T>& rotation, const Box& from, const Planes<const G>& grad,
+                            const typename L::Scratch& image, Strips<typename L::T>& strips,
+                            typename L::Scratch& sum) {
+  sum.clear();
+  strips.begin_group();
+  double angle = 0;
+  for (int64_t y = from.y; y < from.y + from.height; ++y) {
+    int64_t begin = from.x, end = from.x + from.width;
+    visible(rotation, sum.box, y, begin, end);
+    typename L::Pixel row_angle{};
+    for (int64_t x = begin; x < end; x += kStrip) {
+      const int count = int(smaller(kStrip, end - x));
+      const auto& strip = strips.template next<true, kAngle>(y, x, count);
+      const int64_t start = y * grad.row + x * grad.column;
+      const int blocks = (count + 3) / 4;
+      for (int block = 0; block < blocks; ++block) {
+        const Piece piece = piece_of(spread_block(block, blocks), count);
+        const int i = piece.at;
+        typename L::Block g = L::load(grad, start + i * grad.column, count - i);
+        if (!piece.own()) g = L::keep(g, piece.begin, piece.end);
+        L::scatter(sum, strip.offset, strip.tap, i, g);
+        if (kAngle) row_angle += L::product(g, L::gather(image, strip.offset, strip.slope, i));
+      }
+    }
+    if (kAngle) angle += sum_lanes(row_angle);
+  }
+  return angle;
+}
+
 template <class S, template <class> class Layout, bool kAngle>
 void adjoint_tile(const RotateJob& job, const Unit& unit, int64_t index, char* memory) {
   typedef Layout<S> L;
@@ -62,38 +105,23 @@ void adjoint_tile(const RotateJob& job, const Unit& unit, int64_t index, char* m
   const Rotation<T> rotation(job, unit.sample);
   if (!rotation.defined) {
     if (kAngle) job.partial[index] = __builtin_nan("");
-    return fill_tile<S>(job, unit, __builtin_nanf(""));
+    return fill_unit<S>(job, unit, __builtin_nanf(""));
   }
   typename L::Scratch sum(memory, unit.tile);
-  sum.clear();
   typename L::Scratch image(sum.end(), unit.tile);
-  if (kAngle) L::copy_in(image, job.z, unit);
   const Locator<T> locator(rotation, job.order, unit.tile, sum.pitch, sizeof(typename L::Pixel));
+  Strips<T> strips(locator, strip_table<T>(job, image.end()));
   const Box from = rotation.reach(unit.tile, -1);
-  const int64_t* stride = job.grad.stride;
-  const S* grad = image_of<S>(job.grad, unit.sample, unit.channel);
-  Strip<T> strip;
+  const int64_t lanes = job.plan.lanes, end = unit.channel + unit.channels;
   double angle = 0;
-  for (int64_t y = from.y; y < from.y + from.height; ++y) {
-    int64_t begin = from.x, end = from.x + from.width;
-    visible(rotation, unit.tile, y, begin, end);
-    typename L::Pixel row_angle{};
-    for (int64_t x = begin; x < end; x += kStrip) {
-      const int count = int(smaller(kStrip, end - x));
-      locator.template fill<true, kAngle>(strip, y, x, count);
-      const S* row = grad + y * stride[2] + x * stride[3];
-      const int blocks = (count + 3) / 4;
-      for (int block = 0; block < blocks; ++block) {
-        const int i = spread_block(block, blocks) * 4;
-        const typename L::Block g = L::load(row + i * stride[3], stride, unit.live, count - i);
-        L::scatter(sum, strip.offset, strip.tap, i, g);
-        if (kAngle) row_angle += L::product(g, L::gather(image, strip.offset, strip.slope, i));
-      }
-    }
-    if (kAngle) angle += sum_lanes(row_angle);
+  for (int64_t channel = unit.channel; channel < end; channel += lanes) {
+    const Group group = group_from(unit, channel, lanes);
+    if (kAngle) L::copy_in(image, planes_of<S>(job.z, unit.sample, group), channel == unit.channel);
+    const Planes<const S> grad = planes_of<S>(job.grad, unit.sample, group);
+    angle += adjoint_group<L, kAngle>(rotation, from, grad, image, strips, sum);
+    L::copy_out(sum, planes_to<S>(job, job.out, unit.sample, group));
   }
   if (kAngle) job.partial[index] = angle;
-  L::copy_out(sum, job, unit);
 }
 
 template <class S, template <class> class Layout>
@@ -105,37 +133,51 @@ void adjoint_unit(const RotateJob& job, const Unit& unit, int64_t index, char* m
   }
 }
 
-template <class S, template <class> class Layout>
-void angle_unit(const RotateJob& job, const Unit& unit, int64_t index, char* memory) {
-  typedef Layout<S> L;
-  typedef typename L::T T;
-  const Box& tile = unit.tile;
-  const Rotation<T> rotation(job, unit.sample);
-  job.partial[index] = rotation.defined ? 0.0 : __builtin_nan("");
-  if (!rotation.defined) return;
-  const Box box = rotation.reach(tile, 1);
-  if (box.empty()) return;
-  typename L::Scratch image(memory, box);
-  L::copy_in(image, job.z, unit);
-  const Locator<T> locator(rotation, job.order, box, image.pitch, sizeof(typename L::Pixel));
-  const int64_t* stride = job.grad.stride;
-  const S* grad = image_of<S>(job.grad, unit.sample, unit.channel);
-  Strip<T> strip;
+// One group of <grad, A_{k+1} z>.
+template <class S, class L>
+__attribute__((noinline)) double angle_group(const Rotation<typename L::T>& rotation, const Box& tile, const Planes<const S>& grad,
+                          const typename L::Scratch& image, Strips<typename L::T>& strips) {
+  strips.begin_group();
   double angle = 0;
   for (int64_t y = tile.y; y < tile.y + tile.height; ++y) {
     int64_t begin = tile.x, end = tile.x + tile.width;
-    visible(rotation, box, y, begin, end);
+    visible(rotation, image.box, y, begin, end);
     typename L::Pixel row_angle{};
     for (int64_t x = begin; x < end; x += kStrip) {
       const int count = int(smaller(kStrip, end - x));
-      locator.template fill<false, true>(strip, y, x, count);
-      const S* row = grad + y * stride[2] + x * stride[3];
-      for (int i = 0; i < count; i += 4) {
-        const typename L::Block g = L::load(row + i * stride[3], stride, unit.live, count - i);
+      const auto& strip = strips.template next<false, true>(y, x, count);
+      const int64_t start = y * grad.row + x * grad.column;
+      for (int block = 0; block * 4 < count; ++block) {
+        const Piece piece = piece_of(block, count);
+        const int i = piece.at;
+        typename L::Block g = L::load(grad, start + i * grad.column, count - i);
+        if (!piece.own()) g = L::keep(g, piece.begin, piece.end);
         row_angle += L::product(g, L::gather(image, strip.offset, strip.slope, i));
       }
     }
     angle += sum_lanes(row_angle);
+  }
+  return angle;
+}
+
+template <class S, template <class> class Layout>
+void angle_unit(const RotateJob& job, const Unit& unit, int64_t index, char* memory) {
+  typedef Layout<S> L;
+  typedef typename L::T T;
+  const Rotation<T> rotation(job, unit.sample);
+  job.partial[index] = rotation.defined ? 0.0 : __builtin_nan("");
+  if (!rotation.defined) return;
+  const Box box = rotation.reach(unit.tile, 1);
+  if (box.empty()) return;
+  typename L::Scratch image(memory, box);
+  const Locator<T> locator(rotation, job.order, box, image.pitch, sizeof(typename L::Pixel));
+  Strips<T> strips(locator, strip_table<T>(job, image.end()));
+  const int64_t lanes = job.plan.lanes, end = unit.channel + unit.channels;
+  double angle = 0;
+  for (int64_t channel = unit.channel; channel < end; channel += lanes) {
+    const Group group = group_from(unit, channel, lanes);
+    L::copy_in(image, planes_of<S>(job.z, unit.sample, group), channel == unit.channel);
+    angle += angle_group<S, L>(rotation, unit.tile, planes_of<S>(job.grad, unit.sample, group), image, strips);
   }
   job.partial[index] = angle;
 }

@@ -15,41 +15,59 @@ struct Plane {
   typedef Pixel Block;  // four pixels
   typedef Frame<Pixel> Scratch;
 
-  static inline Block load(const S* p, const int64_t* stride, int64_t, int64_t count) {
-    return load_some(p, stride[3], count);
+  static EQUIKERNELS_INLINE Block every(T value) { return Block{} + value; }
+
+  template <class G>
+  static EQUIKERNELS_INLINE Block load(const Planes<const G>& from, int64_t offset, int64_t count) {
+    return load_some(from.at[0] + offset, from.column, count);
   }
 
-  static inline void store(S* p, int64_t, int64_t, int64_t count, Block b) { store_some(p, b, count); }
+  template <class G>
+  static EQUIKERNELS_INLINE void store(const Planes<G>& to, int64_t offset, int64_t count, Block b) {
+    store_some(to.at[0] + offset, b, count);
+  }
 
-  static inline Pixel four(const T* p) { return load_unaligned<Pixel>(p); }
+  static EQUIKERNELS_INLINE Pixel four(const T* p) { return load_unaligned<Pixel>(p); }
 
-  static inline Block gather(const Scratch& image, const uint32_t* offset, const T (&w)[4][kStrip], int i) {
+  static EQUIKERNELS_INLINE Block gather(const Scratch& image, const uint32_t* offset, const T (&w)[4][kStrip], int i) {
     Pixel cell[4];
     for (int k = 0; k < 4; ++k) cell[k] = *at(image.data, offset[i + k]);
     transpose4(cell);
     return (cell[0] * four(w[0] + i) + cell[1] * four(w[1] + i)) + (cell[2] * four(w[2] + i) + cell[3] * four(w[3] + i));
   }
 
-  static inline void scatter(Scratch& sum, const uint32_t* offset, const T (&w)[4][kStrip], int i, Block b) {
+  static EQUIKERNELS_INLINE void scatter(Scratch& sum, const uint32_t* offset, const T (&w)[4][kStrip], int i, Block b) {
     Pixel cell[4];
     for (int k = 0; k < 4; ++k) cell[k] = b * four(w[k] + i);
     transpose4(cell);
     for (int k = 0; k < 4; ++k) *at(sum.data, offset[i + k]) += cell[k];
   }
 
-  static inline Block product(Block a, Block b) { return a * b; }
+  static EQUIKERNELS_INLINE Block copied(const Scratch& image, int64_t row, int64_t column) {
+    const Pixel* p = image.data + (row + kMargin) * image.pitch + column + kMargin;
+    return Block{p[0][0], p[1][0], p[2][0], p[3][0]};
+  }
 
-  static void copy_in(Scratch& image, const equikernels::Images& images, const Unit& unit) {
+  static EQUIKERNELS_INLINE Block keep(Block b, int begin, int end) {
+    for (int k = 0; k < 4; ++k) b[k] = k >= begin && k < end ? b[k] : T(0);
+    return b;
+  }
+
+  static EQUIKERNELS_INLINE Pixel total(Block b) { return b; }
+  static EQUIKERNELS_INLINE Pixel product(Block a, Block b) { return a * b; }
+  static EQUIKERNELS_INLINE void by_channel(Vector<double> sum, double (&out)[4]) { out[0] = sum_lanes(sum); }
+
+  template <class G>
+  static void copy_in(Scratch& image, const Planes<const G>& from, bool) {
     const Box& box = image.box;
-    const int64_t* stride = images.stride;
     Frame<T> flat(image.end(), box);
     flat.clear_margins();
-    const S* from = image_of<S>(images, unit.sample, unit.channel) + box.y * stride[2] + box.x * stride[3];
-    for (int64_t y = 0; y < box.height; ++y, from += stride[2]) {
+    const G* line = from.at[0] + box.y * from.row + box.x * from.column;
+    for (int64_t y = 0; y < box.height; ++y, line += from.row) {
       T* to = flat.row(y);
       int64_t x = 0;
-      for (; x + 4 <= box.width; x += 4) store4(to + x, load_some(from + x * stride[3], stride[3], 4));
-      const Pixel rest = load_some(from + x * stride[3], stride[3], box.width - x);
+      for (; x + 4 <= box.width; x += 4) store4(to + x, load_some(line + x * from.column, from.column, 4));
+      const Pixel rest = load_some(line + x * from.column, from.column, box.width - x);
       for (int64_t i = 0; x + i < box.width; ++i) to[x + i] = rest[i];
     }
     // Cells of the whole frame but for its last row and column, which no clamped position reaches.
@@ -68,10 +86,10 @@ struct Plane {
   }
 
   // A pixel collects from the four cells it is a tap of.
-  static void copy_out(Scratch& sum, const RotateJob& job, const Unit& unit) {
+  static void copy_out(Scratch& sum, const Planes<S>& target) {
     const Box& box = sum.box;
-    S* to = plane_of<S>(job, unit) + box.y * job.width + box.x;
-    for (int64_t y = 0; y < box.height; ++y, to += job.width) {
+    S* to = target.at[0] + box.y * target.row + box.x;
+    for (int64_t y = 0; y < box.height; ++y, to += target.row) {
       const Pixel* here = sum.row(y) - 1;
       const Pixel* above = here - sum.pitch;
       for (int64_t x = 0; x < box.width; x += 4) {

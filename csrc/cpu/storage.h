@@ -10,6 +10,9 @@
 
 namespace {
 
+// What a kernel's inner loop is made of: returned by value, a block of vectors must stay in registers.
+#define EQUIKERNELS_INLINE inline __attribute__((always_inline))
+
 typedef float Float4 __attribute__((vector_size(16)));
 typedef double Double4 __attribute__((vector_size(32)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
@@ -102,7 +105,7 @@ inline void store4(Half* p, Float4 v) {
 
 // Between 1 and 4 values, a stride apart; the rest of the vector is zero.
 template <class S>
-inline Vector<Compute<S>> load_some(const S* p, int64_t stride, int64_t count) {
+EQUIKERNELS_INLINE Vector<Compute<S>> load_some(const S* p, int64_t stride, int64_t count) {
   if (stride == 1 && count >= 4) return load4(p);
   S buffer[4] = {};
   for (int64_t i = 0; i < count && i < 4; ++i) buffer[i] = p[i * stride];
@@ -110,7 +113,7 @@ inline Vector<Compute<S>> load_some(const S* p, int64_t stride, int64_t count) {
 }
 
 template <class S>
-inline void store_some(S* p, Vector<Compute<S>> v, int64_t count) {
+EQUIKERNELS_INLINE void store_some(S* p, Vector<Compute<S>> v, int64_t count) {
   if (count >= 4) {
     store4(p, v);
     return;
@@ -120,9 +123,17 @@ inline void store_some(S* p, Vector<Compute<S>> v, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
 }
 
+template <class V>
+inline double sum_lanes(V v) {
+  return (double(v[0]) + double(v[2])) + (double(v[1]) + double(v[3]));
+}
+
+inline Double4 widened(Float4 v) { return __builtin_convertvector(v, Double4); }
+inline Double4 widened(Double4 v) { return v; }
+
 // Rows become columns: four pixels of one channel each <-> four channels of one pixel each.
 template <class V>
-inline void transpose4(V v[4]) {
+EQUIKERNELS_INLINE void transpose4(V v[4]) {
   const V low01 = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
   const V high01 = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
   const V low23 = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);

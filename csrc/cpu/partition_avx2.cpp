@@ -1,0 +1,3 @@
+#include "partition_kernel.h"
+
+const equikernels::PartitionKernels equikernels::partition_kernels_avx2 = EQUIKERNELS_PARTITION_TABLE;

@@ -1,0 +1,54 @@
+// Channels of one tensor sorted into two, and the way back.
+#pragma once
+
+#include "partition_groups.h"
+#include "partition_rows.h"
+
+namespace {
+
+using equikernels::SplitJob;
+
+template <class S>
+void split_unit(const SplitJob& job, int64_t index, char*) {
+  const RotateJob& images = job.images;
+  const Unit unit = unit_at(images, index);
+  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
+    const Group group{1, {channel}};
+    const Kind kind = kind_of<Compute<S>>(job.mask, unit.sample, channel);
+    const Planes<S> varying = planes_to<S>(images, images.out, unit.sample, group);
+    const Planes<S> invariant = planes_to<S>(images, job.other, unit.sample, group);
+    if (kind == Kind::undefined) {
+      fill_tile(varying, unit.tile, __builtin_nanf(""));
+      fill_tile(invariant, unit.tile, __builtin_nanf(""));
+      continue;
+    }
+    const bool varies = kind == Kind::turned;
+    copy_tile(planes_of<S>(images.z, unit.sample, group), varies ? varying : invariant, unit.tile);
+    fill_tile(varies ? invariant : varying, unit.tile, 0);
+  }
+}
+
+template <class S>
+void split_backward_unit(const SplitJob& job, int64_t index, char*) {
+  const RotateJob& images = job.images;
+  const Unit unit = unit_at(images, index);
+  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
+    const Group group{1, {channel}};
+    const Kind kind = kind_of<Compute<S>>(job.mask, unit.sample, channel);
+    const Planes<const S> grad_v = planes_of<S>(job.grad_v, unit.sample, group);
+    const Planes<const S> grad_i = planes_of<S>(job.grad_i, unit.sample, group);
+    if (images.out != nullptr) {
+      const Planes<S> out = planes_to<S>(images, images.out, unit.sample, group);
+      if (kind == Kind::undefined) {
+        fill_tile(out, unit.tile, __builtin_nanf(""));
+      } else {
+        copy_tile(kind == Kind::turned ? grad_v : grad_i, out, unit.tile);
+      }
+    }
+    if (job.mask_partial == nullptr) continue;
+    const Planes<const S> z = planes_of<S>(images.z, unit.sample, group);
+    mask_partial_at(job, unit, index, channel) = weighted_difference(grad_v, grad_i, z, unit.tile);
+  }
+}
+
+}  // namespace

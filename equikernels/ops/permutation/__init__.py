@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from equikernels.ops import backends, tracing
-from equikernels.ops.extension import UNAVAILABLE
 from equikernels.ops.permutation.autograd import permute
 from equikernels.ops.permutation.elements import TABLES
 from equikernels.ops.permutation.reference import permute_reference
+from equikernels.ops.registration import register_kernels
 
 __all__ = ["cube_rotate", "dihedral_rotate", "rot90"]
 
@@ -20,10 +20,7 @@ INTEGERS = frozenset(
 )
 
 for _operation in ("rot90", "dihedral_rotate", "cube_rotate"):
-    backends.register(backends.Backend(_operation, "reference", ("any",)))
-    backends.register(
-        backends.Backend(_operation, "cpp", ("cpu",), available=not UNAVAILABLE, reason=UNAVAILABLE)
-    )
+    register_kernels(_operation)
 
 
 def rot90(z: Tensor, k: Tensor | int, *, backend: str | None = None) -> Tensor:

@@ -6,7 +6,7 @@
 #   make bench     benchmarks against their peers: appends to bench/results/, rewrites docs/results/benchmarks.md
 #   make lint      ruff, mypy, import-linter
 #   make docs      checks the documentation's links and code, rewrites the results report
-#   make sanitize  the kernels' tests under the address and undefined-behaviour sanitizers
+#   make sanitize  the kernels' tests under the address and undefined-behaviour sanitizers, a GPU's under compute-sanitizer
 #   make clean     removes .venv, builds and caches
 #
 # Variables: PYTHON (interpreter to build .venv from), VENV (default .venv), PYTEST_ARGS (added to pytest's command line),
@@ -76,6 +76,9 @@ sanitize: $(STAMP_ALL)
 	    { echo "make sanitize: the extension was not built (see the compiler's messages above)"; exit 1; }
 	@cd $(SANITIZE_DIR) && LD_PRELOAD="$(SANITIZE_PRELOAD)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    $(abspath $(BIN))/python -m pytest tests/ops $(PYTEST_ARGS)
+	@if command -v compute-sanitizer >/dev/null && $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest tests/ops -m gpu $(PYTEST_ARGS); \
+	else echo "no GPU with compute-sanitizer here: its kernels were not checked"; fi
 
 clean:
 	rm -rf $(VENV) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

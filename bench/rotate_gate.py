@@ -29,25 +29,25 @@ GOALS = {"forward": 4.0, "forward+backward": 5.0}
 Rotation = Callable[[Tensor, Tensor], Tensor]
 
 
-def grid_sample_rotate(z: Tensor, theta: Tensor) -> Tensor:
+def grid_sample_rotate(z: Tensor, theta: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
     """What users write today."""
     cosine, sine, zero = theta.cos(), theta.sin(), torch.zeros_like(theta)
     height, width = z.shape[-2:]
     upper = torch.stack([cosine, -sine * (height / width), zero], dim=-1)
     lower = torch.stack([sine * (width / height), cosine, zero], dim=-1)
     grid = F.affine_grid(torch.stack([upper, lower], dim=-2), list(z.shape), align_corners=False)
-    return F.grid_sample(z, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(z, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
-def forward(rotation: Rotation, shape: tuple[int, ...]) -> Callable[[], object]:
-    z, theta = torch.randn(shape), torch.rand(shape[0]) * 2 * torch.pi
+def forward(rotation: Rotation, shape: tuple[int, ...], device: str = "cpu") -> Callable[[], object]:
+    z, theta = torch.randn(shape, device=device), torch.rand(shape[0], device=device) * 2 * torch.pi
     return lambda: rotation(z, theta)
 
 
-def forward_backward(rotation: Rotation, shape: tuple[int, ...]) -> Callable[[], object]:
-    z = torch.randn(shape, requires_grad=True)
-    theta = (torch.rand(shape[0]) * 2 * torch.pi).requires_grad_()
-    grad = torch.randn(shape)
+def forward_backward(rotation: Rotation, shape: tuple[int, ...], device: str = "cpu") -> Callable[[], object]:
+    z = torch.randn(shape, device=device, requires_grad=True)
+    theta = (torch.rand(shape[0], device=device) * 2 * torch.pi).requires_grad_()
+    grad = torch.randn(shape, device=device)
     return lambda: torch.autograd.grad(rotation(z, theta), (z, theta), grad)
 
 

@@ -6,10 +6,25 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
+from bench.devices import DEVICES, measure
 from bench.gates import OURS
 from bench.rotate_gate import MODES, SIZES, Rotation, grid_sample_rotate
 from equikernels.ops import rotate
+
+# Many channels, and images beyond every cache.
+LARGE = (
+    (64, 64, 7, 7),
+    (64, 16, 14, 14),
+    (32, 16, 32, 32),
+    (8, 64, 32, 32),
+    (32, 3, 256, 256),
+    (32, 3, 512, 512),
+)
+# (mode, padding) beside bilinear and zeros.
+VARIANTS = (("bilinear", "border"), ("bilinear", "reflection"), ("nearest", "zeros"), ("bicubic", "zeros"))
+VARIANT_SIZE = (32, 4, 64, 64)
 
 
 def ours() -> Rotation:
@@ -39,17 +54,44 @@ PROVIDERS: dict[str, Callable[[], Rotation]] = {
 }
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
-@pytest.mark.parametrize("mode", MODES)
-def test_rotate(benchmark, mode: str, size: tuple[int, ...], provider: str) -> None:  # type: ignore[no-untyped-def]
-    name = "x".join(map(str, size))
-    benchmark.group = f"rotate {mode} {name}"
-    benchmark.extra_info.update({"operation": "rotate", "provider": provider, "size": name, "mode": mode})
+def name_of(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def run(benchmark, operation: str, provider: str, rotation: Rotation, mode: str, size, device: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    call = MODES[mode](PROVIDERS[provider](), size)
+    call = MODES[mode](rotation, size, device)
     call()  # compilation is not what is measured
-    benchmark(call)
+    measure(benchmark, call, device, operation=operation, provider=provider, mode=mode, size=name_of(size))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("size", SIZES, ids=name_of)
+@pytest.mark.parametrize("mode", MODES)
+def test_rotate(benchmark, mode: str, size: tuple[int, ...], provider: str, device: str) -> None:  # type: ignore[no-untyped-def]
+    run(benchmark, "rotate", provider, PROVIDERS[provider](), mode, size, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("provider", [OURS, "affine_grid + grid_sample"])
+@pytest.mark.parametrize("size", LARGE, ids=name_of)
+@pytest.mark.parametrize("mode", MODES)
+def test_large(benchmark, mode: str, size: tuple[int, ...], provider: str, device: str) -> None:  # type: ignore[no-untyped-def]
+    run(benchmark, "rotate, large", provider, PROVIDERS[provider](), mode, size, device)
+
+
+@pytest.mark.parametrize("provider", [OURS, "affine_grid + grid_sample"])
+@pytest.mark.parametrize(("interpolation", "padding"), VARIANTS)
+@pytest.mark.parametrize("mode", MODES)
+def test_variants(benchmark, mode: str, interpolation: str, padding: str, provider: str) -> None:  # type: ignore[no-untyped-def]
+    def rotation(z: Tensor, theta: Tensor) -> Tensor:
+        if provider == OURS:
+            return rotate(z, theta, mode=interpolation, padding=padding)
+        return grid_sample_rotate(z, theta, interpolation, padding)
+
+    operation = f"rotate, {interpolation}, {padding}"
+    run(benchmark, operation, provider, rotation, mode, VARIANT_SIZE, "cpu")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -57,3 +99,10 @@ def test_providers_compute_the_same(provider: str) -> None:
     z, theta = torch.rand(3, 2, 17, 17), torch.tensor([0.3, 2.0, -1.0])
     expected = rotate(z, theta, backend="reference")
     torch.testing.assert_close(PROVIDERS[provider]()(z, theta), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("interpolation", "padding"), VARIANTS)
+def test_variants_compute_the_same(interpolation: str, padding: str) -> None:
+    z, theta = torch.rand(3, 2, 17, 17), torch.tensor([0.3, 2.0, -1.0])
+    ours = rotate(z, theta, mode=interpolation, padding=padding)
+    torch.testing.assert_close(grid_sample_rotate(z, theta, interpolation, padding), ours, rtol=0, atol=1e-4)

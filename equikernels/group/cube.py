@@ -11,12 +11,14 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.cyclic import CyclicGroup, reduce_frequency
 from equikernels.group.finite import FiniteGroup, integer_tensor
 from equikernels.group.group import Element, Group
 from equikernels.group.orthogonal_matrices import concrete
 from equikernels.group.words import word_lengths
+from equikernels.ops import cube_rotate
 
 if TYPE_CHECKING:
     from equikernels.group.representation import Representation
@@ -138,6 +140,11 @@ class CubeGroup(FiniteGroup):
         if concrete(element) and bool(((element < 0) | (element >= 24)).any()):
             raise ValueError(f"elements of {self!r} lie in 0 .. 23")
         return element
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        acting.check_volumes(self, z)
+        acting.check_method(self, method, padding, ("auto", "exact"), exact=True)
+        return cube_rotate(z, acting.on_device(self, g, z))
 
     def compose(self, g: Any, h: Any) -> Tensor:
         first, second = self.check(g), self.check(h)

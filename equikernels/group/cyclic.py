@@ -11,6 +11,7 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Group
@@ -90,6 +91,14 @@ class CyclicGroup(FiniteGroup):
         """min(j, n - j): the letters are s and its inverse."""
         j = self.check(g)
         return torch.minimum(j, self.n - j)
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        acting.check_images(self, z)
+        method = acting.check_method(self, method, padding, acting.PLANAR_METHODS, exact=4 % self.n == 0)
+        j = acting.on_device(self, g, z)
+        if method == "exact":
+            return acting.permute_images(z, j * (4 // self.n), flip=None)
+        return acting.turn_images(z, j.double() * self.step, method, padding)
 
     @property
     def diameter(self) -> float:

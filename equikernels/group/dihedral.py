@@ -11,6 +11,7 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, check_order, integer_tensor
 from equikernels.group.group import Element, Group
@@ -106,6 +107,15 @@ class DihedralGroup(FiniteGroup):
     def inverse(self, g: Any) -> Tensor:
         a, f = self._parts(g)
         return torch.where(f == 1, a + self.n, torch.remainder(-a, self.n))
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        acting.check_images(self, z)
+        method = acting.check_method(self, method, padding, acting.PLANAR_METHODS, exact=4 % self.n == 0)
+        k, flip = self._parts(acting.on_device(self, g, z))
+        if method == "exact":
+            return acting.permute_images(z, k * (4 // self.n), flip)
+        angle = k.double() * (2 * math.pi / self.n)
+        return acting.turn_images(acting.flip_images(z, flip), angle, method, padding)
 
     def word_length(self, g: Any) -> Tensor:
         """min(k, n - k) + flip: the letters are r, its inverse, and s."""

@@ -174,6 +174,31 @@ class Group(ABC):
                 found[element] = None
         return tuple(found)
 
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        """rho(g) z on images (N, C, ..., H, W) or volumes (N, C, D, H, W), (rho(g) z)(p) = z(g^-1 p).
+
+        Groups of the plane move images about their centre, those of space volumes, with one element for all
+        samples or one for each of the N; elements that are tensors must be on the device of `z`.
+
+        Args:
+            z: data; real and floating unless the action is exact, which moves any dtype bit by bit.
+            g: one element, or a batch of N.
+            method: "exact" moves pixels to pixels, for C_n and D_n with n = 1, 2, 4 and for the cube group;
+                "nearest", "bilinear" (trilinear in space) and, in the plane, "bicubic" interpolate
+                (:func:`equikernels.ops.rotate`); "shear" and "spectral" keep the group law, wrapping round
+                (:func:`equikernels.ops.shear_rotate`, :func:`equikernels.ops.spectral_rotate`, for square
+                images). "auto" is exact where that exists and bilinear elsewhere.
+            padding: what lies outside for the methods that interpolate: "zeros" (the default), "border" or
+                "reflection".
+
+        Gradients go to `z` and to angles and matrices.
+
+        Raises:
+            TypeError: `g` is no element. ValueError: a wrong shape, or a method or padding that the group
+            does not have; and for groups that have no action on images or volumes.
+        """
+        raise ValueError(f"{self!r} has no action on images or volumes: apply a representation to vectors")
+
     # -- irreducible representations -----------------------------------------------------------
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.clebsch_gordan import check_degree
 from equikernels.group.group import Element, Group
 from equikernels.group.orthogonal_matrices import (
@@ -21,6 +22,7 @@ from equikernels.group.orthogonal_matrices import (
 from equikernels.group.so2 import SO2
 from equikernels.group.so3 import SO3
 from equikernels.group.wigner import HARMONIC_AXES
+from equikernels.ops import rotate3d
 
 if TYPE_CHECKING:
     from equikernels.group.representation import Representation
@@ -50,6 +52,15 @@ class O3(OrthogonalMatrices):
 
     def check(self, g: Any) -> Tensor:
         return check_orthogonal(g, "O(3)")
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        """As in the base class; the inversion -I, which every reflection contains, is exact."""
+        acting.check_volumes(self, z)
+        method = acting.check_method(self, method, padding, acting.SPATIAL_METHODS, exact=False)
+        matrix = acting.on_device(self, g, z)
+        sign = determinant_sign(matrix)
+        inverted = torch.where((sign < 0).reshape(-1, 1, 1, 1, 1), z.flip(-3, -2, -1), z)
+        return rotate3d(inverted, sign[..., None, None] * matrix, mode=method, padding=padding or "zeros")
 
     def sample(
         self,

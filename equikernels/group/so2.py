@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.group import Group
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class SO2(Group):
     def length(self, g: Any) -> Tensor:
         """|log g| in radians, at most pi."""
         return self._wrap(self.check(g)).abs()
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        acting.check_images(self, z)
+        method = acting.check_method(self, method, padding, acting.PLANAR_METHODS, exact=False)
+        return acting.turn_images(z, acting.on_device(self, g, z), method, padding)
 
     @property
     def diameter(self) -> float:

@@ -12,6 +12,7 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.clebsch_gordan import check_degree, clebsch_gordan
 from equikernels.group.group import Element, Group
 from equikernels.group.orthogonal_matrices import (
@@ -23,6 +24,7 @@ from equikernels.group.orthogonal_matrices import (
 )
 from equikernels.group.so2 import SO2
 from equikernels.group.wigner import HARMONIC_AXES, rotation_generators, wigner_matrix
+from equikernels.ops import rotate3d
 
 if TYPE_CHECKING:
     from equikernels.group.representation import Representation
@@ -84,6 +86,11 @@ class SO3(OrthogonalMatrices):
         if concrete(matrix) and bool((determinant_sign(matrix) < 0).any()):
             raise ValueError("elements of SO(3) must have determinant +1, got -1; O(3) holds reflections too")
         return matrix
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        acting.check_volumes(self, z)
+        method = acting.check_method(self, method, padding, acting.SPATIAL_METHODS, exact=False)
+        return rotate3d(z, acting.on_device(self, g, z), mode=method, padding=padding or "zeros")
 
     def sample(
         self,

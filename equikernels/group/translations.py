@@ -12,6 +12,7 @@ import torch
 from scipy.special import cosdg, sindg
 from torch import Tensor
 
+from equikernels.group import acting
 from equikernels.group.compiling import constant_of_graphs
 from equikernels.group.finite import FiniteGroup, integer_tensor
 from equikernels.group.group import Element, Group
@@ -114,6 +115,28 @@ class GridTranslations(FiniteGroup):
     def elements(self) -> Tensor:
         """All elements (H W, 2), columns fastest: the translation that carries pixel 0 to each pixel."""
         return torch.cartesian_prod(torch.arange(self.height), torch.arange(self.width)).reshape(-1, 2)
+
+    def act(self, z: Tensor, g: Any, *, method: str = "auto", padding: str | None = None) -> Tensor:
+        """Images (N, C, ..., H, W) of the grid's own size, shifted round its edges as by torch.roll."""
+        acting.check_images(self, z)
+        acting.check_method(self, method, padding, ("auto", "exact"), exact=True)
+        if z.shape[-2:] != (self.height, self.width):
+            raise ValueError(f"z: {self!r} acts on images of its size, got {tuple(z.shape[-2:])}")
+        element = acting.on_device(self, g, z)
+        shifts = element.expand(z.shape[0], 2) if element.dim() == 1 else element
+        if shifts.shape != (z.shape[0], 2):
+            raise ValueError(
+                f"g: expected one shift (2,) or one per sample ({z.shape[0]}, 2), got {tuple(shifts.shape)}"
+            )
+        rows, columns = (
+            torch.remainder(torch.arange(side, device=z.device) - shifts[:, axis, None], side)
+            for axis, side in enumerate((self.height, self.width))
+        )
+        images = z.reshape(z.shape[0], -1, self.height, self.width)
+        samples = torch.arange(z.shape[0], device=z.device)[:, None, None, None]
+        channels = torch.arange(images.shape[1], device=z.device)[:, None, None]
+        moved = images[samples, channels, rows[:, None, :, None], columns[:, None, None, :]]
+        return moved.view(z.shape)
 
     def word_length(self, g: Any) -> Tensor:
         """min(a, H - a) + min(b, W - b): steps of one pixel, the shorter way round."""

@@ -110,10 +110,10 @@ INTRODUCTION = """# What rotations keep
 Made by `python -m bench.rotation_accuracy`, every number on this page included. Turns are counter-clockwise.
 Errors are |found - expected| / |expected|, means over the pictures, inside the inscribed disc."""
 
-METHODS_EXPLAINED = """*Nearest* and *bicubic* are `torch.nn.functional.grid_sample`, *bilinear* is
-`equikernels.ops.rotate`, *three shears* is `equikernels.ops.shear_rotate`, *spectral* is
-`equikernels.ops.spectral_rotate` with the basis of `pixel_grid(N, SO2())`. Every method turns the picture
-with a border of zeros, a tenth of its size in all."""
+METHODS_EXPLAINED = """The methods are those of `SO2().act`: *nearest*, *bilinear* and *bicubic* are
+`equikernels.ops.rotate` with zeros outside, *three shears* is `shear_rotate`, *spectral* is
+`spectral_rotate`.
+Every method turns the picture with a border of zeros, a tenth of its size in all."""
 
 WHAT_TO_USE = """## What to use when
 

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Literal
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bench.grid_pictures import METHODS as GRID_METHODS
 from bench.grid_pictures import Method
-from equikernels.group import SO2, SO3, CubeGroup, pixel_grid, voxel_grid
-from equikernels.group.grids.voxel_interpolated import InterpolatedVoxels
-from equikernels.ops import cube_rotate, shear_rotate, spectral_rotate
+from equikernels.group import SO2, CubeGroup
+from equikernels.ops import cube_rotate, rotate3d, shear_rotate
 
 # -- pictures ------------------------------------------------------------------------------------------------
 
 
-def sampled(mode: Literal["nearest", "bicubic"]) -> Method:
-    """torch.nn.functional.grid_sample, zeros outside."""
+def by(method: str) -> Method:
+    """A method of ``SO2().act``, with zeros outside where it interpolates."""
 
     def turn(images: np.ndarray, degrees: float) -> np.ndarray:
-        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        z = torch.as_tensor(images)[:, None]
-        matrix = torch.tensor([[c, -s, 0.0], [s, c, 0.0]], dtype=z.dtype).expand(len(z), 2, 3)
-        grid = F.affine_grid(matrix, list(z.shape), align_corners=False)
-        turned: np.ndarray = F.grid_sample(z, grid, mode=mode, align_corners=False)[:, 0].numpy()
-        return turned
+        z, angle = torch.as_tensor(images)[:, None], torch.tensor(np.deg2rad(degrees), dtype=torch.float64)
+        return SO2().act(z, angle, method=method)[:, 0].numpy()
 
     return turn
 
 
-def three_shears(images: np.ndarray, degrees: float) -> np.ndarray:
-    return shear_rotate(torch.as_tensor(images)[:, None], float(np.deg2rad(degrees)))[:, 0].numpy()
-
-
-@cache
-def _spectral_basis(side: int) -> tuple[Tensor, Tensor]:
-    rho = pixel_grid(side, SO2())
-    frequencies = torch.tensor([k for k, copies in rho.irreps for _ in range(copies)])
-    return torch.tensor(rho.change_of_basis), frequencies
-
-
-def spectral(images: np.ndarray, degrees: float) -> np.ndarray:
-    z, theta = torch.as_tensor(images)[:, None], float(np.deg2rad(degrees))
-    return spectral_rotate(z, theta, *_spectral_basis(images.shape[-1]))[:, 0].numpy()
-
-
 METHODS: dict[str, Method] = {
-    "nearest": sampled("nearest"),
-    "bilinear": GRID_METHODS["bilinear"],
-    "bicubic": sampled("bicubic"),
-    "three shears": three_shears,
-    "spectral": spectral,
+    "nearest": by("nearest"),
+    "bilinear": by("bilinear"),
+    "bicubic": by("bicubic"),
+    "three shears": by("shear"),
+    "spectral": by("spectral"),
 }
 
 
@@ -75,9 +49,7 @@ def cropped(images: np.ndarray, side: int) -> np.ndarray:
 
 def trilinear(volumes: Tensor, rotation: Tensor) -> Tensor:
     """Volumes (count, N, N, N) turned by a matrix (3, 3), each voxel from the eight around its source."""
-    rho = voxel_grid(volumes.shape[-1], SO3())
-    assert isinstance(rho, InterpolatedVoxels)
-    return rho.apply(rotation, volumes)
+    return rotate3d(volumes[:, None], rotation)[:, 0]
 
 
 def nearest_cube_rotation(rotation: Tensor) -> int:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.devices import DEVICES, measure
 from bench.gates import OURS
 from bench.rotate_gate import grid_sample_rotate
 from equikernels.ops import partition, partition_rotate
@@ -56,26 +57,26 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
 }
 
 
-def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def inputs(shape: tuple[int, ...], device: str) -> tuple[Tensor, ...]:
     """Half of the channels vary."""
     logits = torch.linspace(-1, 1, shape[1])[torch.randperm(shape[1])].view(1, -1, 1, 1)
     theta = torch.rand(shape[0]) * 2 * torch.pi
-    return torch.randn(shape), theta, logits, torch.randn(shape)
+    return tuple(x.to(device) for x in (torch.randn(shape), theta, logits, torch.randn(shape)))
 
 
-def forward(operation: Operation, shape: tuple[int, ...]) -> Callable[[], object]:
-    given = inputs(shape)
-    return lambda: operation(*given)
+def forward(operation: Operation, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    z, theta, logits, target = inputs(shape, device)
+    return lambda: operation(z, theta, logits, target)
 
 
-def forward_backward(operation: Operation, shape: tuple[int, ...]) -> Callable[[], object]:
-    z, theta, logits, target = inputs(shape)
+def forward_backward(operation: Operation, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    z, theta, logits, target = inputs(shape, device)
     leaves = [x.requires_grad_() for x in (z, theta, logits)]
-    grad = torch.randn(shape)
+    grad, one = torch.randn(shape, device=device), torch.ones((), device=device)
 
     def step() -> object:
         results = operation(z, theta, logits, target)
-        grads = [grad if x.dim() else torch.ones(()) for x in results]
+        grads = [grad if x.dim() else one for x in results]
         # `partition` does not know the angles.
         return torch.autograd.grad(results, leaves, grads, allow_unused=True)
 
@@ -85,25 +86,26 @@ def forward_backward(operation: Operation, shape: tuple[int, ...]) -> Callable[[
 MODES = {"forward": forward, "forward+backward": forward_backward}
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("provider", [OURS, EAGER])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_partition(  # type: ignore[no-untyped-def]
-    benchmark, operation: str, mode: str, size: tuple[int, ...], provider: str
+    benchmark, operation: str, mode: str, size: tuple[int, ...], provider: str, device: str
 ) -> None:
-    name = "x".join(map(str, size))
-    benchmark.group = f"{operation} {mode} {name}"
-    benchmark.extra_info.update({"operation": operation, "provider": provider, "size": name, "mode": mode})
     torch.manual_seed(0)
-    benchmark(MODES[mode](OPERATIONS[operation][provider], size))
+    call = MODES[mode](OPERATIONS[operation][provider], size, device)
+    call()
+    name = "x".join(map(str, size))
+    measure(benchmark, call, device, operation=operation, provider=provider, mode=mode, size=name)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_providers_compute_the_same(operation: str) -> None:
     """Values and gradients, in float64, where the two differ by rounding only."""
     torch.manual_seed(0)
-    given = [x.double() for x in inputs((3, 6, 9, 7))]
+    given = [x.double() for x in inputs((3, 6, 9, 7), "cpu")]
     leaves = [x.requires_grad_() for x in given[:3]]
     outcomes = []
     for function in OPERATIONS[operation].values():

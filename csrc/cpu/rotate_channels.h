@@ -43,14 +43,11 @@ struct Channels {
   template <class G>
   static EQUIKERNELS_INLINE Block load(const Planes<const G>& from, int64_t offset, int64_t count) {
     Block b;
-    if (from.column == 1 && count >= 4) {  // the usual case, without loops
-      for (int i = 0; i < 4; ++i) b.v[i] = load4(from.at[i] + offset);
-      switch (from.live) {
-        case 1: b.v[1] = Pixel{}; [[fallthrough]];
-        case 2: b.v[2] = Pixel{}; [[fallthrough]];
-        case 3: b.v[3] = Pixel{}; [[fallthrough]];
-        default: break;
-      }
+    if (from.live == 4 && from.column == 1 && count >= 4) {  // the usual case, without loops
+      b.v[0] = load4(from.at[0] + offset);
+      b.v[1] = load4(from.at[1] + offset);
+      b.v[2] = load4(from.at[2] + offset);
+      b.v[3] = load4(from.at[3] + offset);
     } else if (from.adjacent) {
       const G* p = from.at[0] + offset;
       for (int64_t i = 0; i < 4; ++i) b.v[i] = i < count ? load4(p + i * from.column) : Pixel{};
@@ -68,7 +65,10 @@ struct Channels {
   static EQUIKERNELS_INLINE void store(const Planes<G>& to, int64_t offset, int64_t count, Block b) {
     transpose4(b.v);
     if (to.live == 4 && count >= 4) {
-      for (int i = 0; i < 4; ++i) store4(to.at[i] + offset, b.v[i]);
+      store4(to.at[0] + offset, b.v[0]);
+      store4(to.at[1] + offset, b.v[1]);
+      store4(to.at[2] + offset, b.v[2]);
+      store4(to.at[3] + offset, b.v[3]);
       return;
     }
     for (int64_t i = 0; i < to.live; ++i) store_some(to.at[i] + offset, b.v[i], count);
@@ -121,37 +121,44 @@ struct Channels {
 
   // The margins of the scratch image survive from one group to the next: only the `first` one clears them.
   template <class G>
-  static void copy_in(Scratch& image, const Planes<const G>& from, bool first) {
+  static void copy_in(Scratch image, const Planes<const G> from, bool first) {
     if (first) image.clear_margins();
-    const Box& box = image.box;
+    const Box box = image.box;
     const int64_t whole = box.width - 4;
     for (int64_t y = 0; y < box.height; ++y) {
       Pixel* to = image.row(y);
       const int64_t start = (box.y + y) * from.row + box.x * from.column;
-      for (int64_t x = 0; x < box.width; x += 4) {
-        const int64_t begin = x > whole && whole >= 0 ? whole : x;
-        const Block b = load(from, start + begin * from.column, box.width - begin);
-        if (whole >= 0) {
-          for (int i = 0; i < 4; ++i) to[begin + i] = b.v[i];
-        } else {
-          for (int i = 0; i < box.width; ++i) to[i] = b.v[i];
-        }
+      int64_t x = 0;
+      for (; x <= whole; x += 4) put(to + x, load(from, start + x * from.column, 4));
+      if (x == box.width) continue;
+      // The last block of a row repeats some pixels of the one before it.
+      if (whole >= 0) {
+        put(to + whole, load(from, start + whole * from.column, 4));
+      } else {
+        const Block b = load(from, start, box.width);
+        for (int i = 0; i < box.width; ++i) to[i] = b.v[i];
       }
     }
   }
 
-  static void copy_out(Scratch& sum, const Planes<S>& to) {
-    const Box& box = sum.box;
+  static void copy_out(const Scratch sum, const Planes<S> to) {
+    const Box box = sum.box;
     const int64_t whole = box.width - 4;
     for (int64_t y = 0; y < box.height; ++y) {
-      const Pixel* from = sum.row(y);
+      const Pixel* from = sum.data + (y + kMargin) * sum.pitch + kMargin;
       const int64_t start = (box.y + y) * to.row + box.x;
-      for (int64_t x = 0; x < box.width; x += 4) {
-        const int64_t k = x > whole && whole >= 0 ? whole : x;
-        // The frame makes reading past the end of a narrow row harmless.
-        store(to, start + k, box.width - k, Block{{from[k], from[k + 1], from[k + 2], from[k + 3]}});
-      }
+      int64_t x = 0;
+      for (; x <= whole; x += 4) store(to, start + x, 4, Block{{from[x], from[x + 1], from[x + 2], from[x + 3]}});
+      if (x == box.width) continue;
+      // The frame makes reading past the end of a narrow row harmless.
+      const int64_t k = whole >= 0 ? whole : 0;
+      store(to, start + k, box.width - k, Block{{from[k], from[k + 1], from[k + 2], from[k + 3]}});
     }
+  }
+
+ private:
+  static EQUIKERNELS_INLINE void put(Pixel* to, const Block& b) {
+    for (int i = 0; i < 4; ++i) to[i] = b.v[i];
   }
 };
 

@@ -26,8 +26,9 @@ inline void fill_unit(const RotateJob& job, const Unit& unit, float value) {
 
 // One group of channels of out = A_k z, on a tile.
 template <class S, class L>
-__attribute__((noinline)) void apply_group(const Rotation<typename L::T>& rotation, const Box& tile, const typename L::Scratch& image,
-                        Strips<typename L::T>& strips, const Planes<S>& out) {
+__attribute__((noinline)) void apply_group(const Rotation<typename L::T>& rotation, const Box& tile,
+                                           const typename L::Scratch image, Strips<typename L::T>& strips,
+                                           const Planes<S> out) {
   strips.begin_group();
   for (int64_t y = tile.y; y < tile.y + tile.height; ++y) {
     const int64_t last = tile.x + tile.width;
@@ -69,9 +70,9 @@ void apply_unit(const RotateJob& job, const Unit& unit, int64_t, char* memory) {
 // Adds to the scratch image of the tile all that the output pixels around it contribute; what falls beside the
 // tile lands in the frame and belongs to another unit. With kAngle returns <grad, A_{k+1} z>.
 template <class L, bool kAngle, class G>
-__attribute__((noinline)) double adjoint_group(const Rotation<typename L::T>& rotation, const Box& from, const Planes<const G>& grad,
-                            const typename L::Scratch& image, Strips<typename L::T>& strips,
-                            typename L::Scratch& sum) {
+__attribute__((noinline)) double adjoint_group(const Rotation<typename L::T>& rotation, const Box& from,
+                                               const Planes<const G> grad, const typename L::Scratch image,
+                                               Strips<typename L::T>& strips, typename L::Scratch sum) {
   sum.clear();
   strips.begin_group();
   double angle = 0;
@@ -135,8 +136,9 @@ void adjoint_unit(const RotateJob& job, const Unit& unit, int64_t index, char* m
 
 // One group of <grad, A_{k+1} z>.
 template <class S, class L>
-__attribute__((noinline)) double angle_group(const Rotation<typename L::T>& rotation, const Box& tile, const Planes<const S>& grad,
-                          const typename L::Scratch& image, Strips<typename L::T>& strips) {
+__attribute__((noinline)) double angle_group(const Rotation<typename L::T>& rotation, const Box& tile,
+                                             const Planes<const S> grad, const typename L::Scratch image,
+                                             Strips<typename L::T>& strips) {
   strips.begin_group();
   double angle = 0;
   for (int64_t y = tile.y; y < tile.y + tile.height; ++y) {

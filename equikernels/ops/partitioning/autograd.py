@@ -30,21 +30,15 @@ from equikernels.ops.rotation.autograd import (
 from equikernels.ops.tracing import is_traced, is_transformed
 
 
-def _launch(function: str) -> Callable[..., Any]:
+def _launch(function: str, count: int | None = None) -> Callable[..., Any]:
+    """A backend's function of the arguments, or of the first `count` of them."""
+
     def launch(*arguments: Any) -> Any:
         *operands, backend = arguments
         kernels: Launchers = launcher("partitioning", backend)
-        return getattr(kernels, function)(*operands)
+        return getattr(kernels, function)(*operands[:count])
 
     return launch
-
-
-def _launch_consistency(
-    z: Tensor, theta: Tensor, mask: Tensor, target: Tensor, estimator: str, backend: str
-) -> Any:
-    kernels: Launchers = launcher("partitioning", backend)
-    # The estimator changes gradients only.
-    return kernels.consistency(z, theta, mask, target)
 
 
 def _is_last(*tensors: Tensor) -> bool:
@@ -157,6 +151,8 @@ def _composed(
 ) -> Gradients:
     """Gradients of z and theta in m rho(theta) z + (1 - m) z, given those of both terms without their m."""
     z_grad = theta_grad = None
+    # Where nothing turns the angle does not matter, finite or not.
+    theta = torch.where((mask != 0).any(1), theta, 0)
     if needs[1]:
         # The mask is applied once, to one of the factors; so the other may have to be cleared of infinities.
         shown = seen(turned_grad, mask[:, :, None, None] != 0)
@@ -277,14 +273,6 @@ def _no_second_derivative(*arguments: Any) -> NoReturn:
     )
 
 
-def _save_all(needs: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-    return tensors
-
-
-def _save_nothing(needs: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-    return ()
-
-
 def _save_split(needs: Any, z: Tensor, mask: Tensor) -> tuple[Tensor | None, ...]:
     # Linear in z: z itself matters to the gradient of the mask only, and may be large.
     return (z if needs[1] else None), mask
@@ -294,12 +282,19 @@ def _save_masked_rotate(needs: Any, z: Tensor, theta: Tensor, mask: Tensor) -> t
     return (z if needs[1] or needs[2] else None), theta, mask
 
 
-def _fake_gradients(*needed: tuple[Tensor, bool]) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape if need else (0,)) for x, need in needed)
+def _fake_gradients(operands: slice) -> Callable[..., Any]:
+    """Of these operands, where flags among the arguments say that they are needed."""
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        needs = (x for x in arguments if isinstance(x, bool))
+        pairs = zip(arguments[operands], needs, strict=True)
+        return tuple(x.new_empty(x.shape if need else (0,)) for x, need in pairs)
+
+    return fake
 
 
 _NEEDS = "bool need_z, bool need_theta, bool need_mask"
-_backward = partial(differentiable, save=_save_nothing, vjp=_no_second_derivative, jvp=_no_second_derivative)
+_backward = partial(differentiable, save=lambda *_: (), vjp=_no_second_derivative, jvp=_no_second_derivative)
 split = differentiable(
     "split",
     "(Tensor z, Tensor mask, str backend) -> (Tensor, Tensor)",
@@ -318,9 +313,7 @@ split_backward = _backward(
     operation="partition",
     tensors=4,
     launch=_launch("split_backward"),
-    fake=lambda grad_v, grad_i, z, mask, need_z, need_mask, backend: _fake_gradients(
-        (z, need_z), (mask, need_mask)
-    ),
+    fake=_fake_gradients(slice(2, 4)),
 )
 masked_rotate = differentiable(
     "masked_rotate",
@@ -339,9 +332,7 @@ masked_rotate_backward = _backward(
     operation="partition_rotate",
     tensors=4,
     launch=_launch("masked_rotate_backward"),
-    fake=lambda grad, z, theta, mask, need_z, need_theta, need_mask, backend: _fake_gradients(
-        (z, need_z), (theta, need_theta), (mask, need_mask)
-    ),
+    fake=_fake_gradients(slice(1, 4)),
 )
 consistency = differentiable(
     "consistency",
@@ -349,13 +340,10 @@ consistency = differentiable(
     " -> (Tensor, Tensor, Tensor)",
     operation="partition_rotate",
     tensors=4,
-    launch=_launch_consistency,
-    fake=lambda z, theta, mask, target, estimator, backend: (
-        z.new_empty(z.shape),
-        theta.new_empty(theta.shape),
-        theta.new_empty(theta.shape),
-    ),
-    save=_save_all,
+    # The estimator changes gradients only.
+    launch=_launch("consistency", 4),
+    fake=lambda z, theta, *_: tuple(x.new_empty(x.shape) for x in (z, theta, theta)),
+    save=lambda needs, *tensors: tensors,
     vjp=_consistency_vjp,
     jvp=_consistency_jvp,
 )
@@ -366,7 +354,5 @@ consistency_backward = _backward(
     operation="partition_rotate",
     tensors=7,
     launch=_launch("consistency_backward"),
-    fake=lambda grad, grad_i, grad_v, z, theta, mask, target, estimator, *needs: _fake_gradients(
-        (z, needs[0]), (theta, needs[1]), (mask, needs[2])
-    ),
+    fake=_fake_gradients(slice(3, 6)),
 )

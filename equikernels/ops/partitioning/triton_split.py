@@ -45,7 +45,7 @@ def split_kernel(
 def split_backward_kernel(
     grad_v, grad_i, z, mask, z_grad, partial, rows, channels, length, blocks,
     v_n, v_c, v_p, i_n, i_c, i_p, stride_n, stride_c, stride_p, mask_n, mask_c,
-    ROWS: tl.constexpr, LENGTH: tl.constexpr,
+    NEED_Z: tl.constexpr, NEED_MASK: tl.constexpr, ROWS: tl.constexpr, LENGTH: tl.constexpr,
 ):  # fmt: skip
     """z_grad = m g_v + (1 - m) g_i, and in `partial`, (rows, blocks), the sums of (g_v - g_i) z."""
     row, n, c, is_row, place, is_place = rows_and_places(
@@ -55,12 +55,14 @@ def split_backward_kernel(
     m = tl.load(mask + n * mask_n + c * mask_c, mask=is_row, other=0)
     of_v = tl.load(grad_v + n * v_n + c * v_c + place * v_p, mask=inside, other=0)
     of_i = tl.load(grad_i + n * i_n + c * i_c + place * i_p, mask=inside, other=0)
-    value = tl.load(z + n * stride_n + c * stride_c + place * stride_p, mask=inside, other=0)
-    passed = tl.where(m == m, tl.where(m == 1, of_v, of_i), float("nan"))
-    tl.store(z_grad + row * length + place, passed, mask=inside)
-    products = ((of_v.to(m.dtype) - of_i.to(m.dtype)) * value.to(m.dtype)).to(tl.float64)
-    total = tl.sum(products, 1, keep_dims=True)
-    tl.store(partial + row * blocks + tl.program_id(0) % blocks, total, mask=is_row)
+    if NEED_Z:
+        passed = tl.where(m == m, tl.where(m == 1, of_v, of_i), float("nan"))
+        tl.store(z_grad + row * length + place, passed, mask=inside)
+    if NEED_MASK:
+        value = tl.load(z + n * stride_n + c * stride_c + place * stride_p, mask=inside, other=0)
+        products = ((of_v.to(m.dtype) - of_i.to(m.dtype)) * value.to(m.dtype)).to(tl.float64)
+        total = tl.sum(products, 1, keep_dims=True)
+        tl.store(partial + row * blocks + tl.program_id(0) % blocks, total, mask=is_row)
 
 
 def split(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,22 +80,25 @@ def split(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return z_v.to(dtype), z_i.to(dtype)
 
 
-def split_backward(grad_v: Tensor, grad_i: Tensor, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of z and of the mask, given those of both parts."""
-    shape, dtype = z.shape, z.dtype
+def split_backward(
+    grad_v: Tensor, grad_i: Tensor, z: Tensor, mask: Tensor, need_z: bool = True, need_mask: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The gradients of z and of the mask, given those of both parts; empty where they are not needed."""
+    shape, dtype = z.shape if need_z else (0,), z.dtype
     grad_v, grad_i, z = (_rows(triton_support.readable(x)) for x in (grad_v, grad_i, z))
     mask = addressable(mask)
     z_grad = triton_support.empty(shape, dtype, z.device)
     if z.numel() == 0:
-        return z_grad.to(dtype), mask.new_zeros(mask.shape)
+        return z_grad.to(dtype), mask.new_zeros(mask.shape if need_mask else (0,))
     (rows, length), blocks = _tile(z)
-    partial = triton_support.empty((*mask.shape, blocks), torch.float64, z.device)
+    partial = triton_support.empty((*(mask.shape if need_mask else (0,)), blocks), torch.float64, z.device)
     with triton_support.on_device(z):
         split_backward_kernel[(ceil_div(z.shape[0] * z.shape[1], rows) * blocks,)](
             grad_v, grad_i, z, mask, z_grad, partial, z.shape[0] * z.shape[1], *z.shape[1:], blocks,
-            *grad_v.stride(), *grad_i.stride(), *z.stride(), *mask.stride(), ROWS=rows, LENGTH=length,
+            *grad_v.stride(), *grad_i.stride(), *z.stride(), *mask.stride(), NEED_Z=need_z,
+            NEED_MASK=need_mask, ROWS=rows, LENGTH=length,
         )  # fmt: skip
-    return z_grad.to(dtype), partial.sum(2).to(mask.dtype)
+    return z_grad.to(dtype), partial.sum(-1).to(mask.dtype)
 
 
 def _rows(x: Tensor) -> Tensor:

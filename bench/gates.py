@@ -61,6 +61,7 @@ GATES: tuple[Gate, ...] = (
     RatioGate("rot90", "forward", peer="clone", mean=0.8, size="32x3x256x256", device_type="cuda"),
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=3.0),
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=6.0, device_type="cuda"),
+    RatioGate("coordinate_mlp", "forward+backward", peer="textbook", mean=1.5),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

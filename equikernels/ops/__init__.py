@@ -3,6 +3,12 @@
 Which implementation runs, and the environment variables that change it: :mod:`equikernels.ops.backends`.
 """
 
+from equikernels.ops.coordinate_decoder import (
+    CoordinateMLPWeights,
+    coordinate_mlp,
+    coordinate_mlp_log_likelihood,
+    image_grid,
+)
 from equikernels.ops.fourier import shear_rotate, spectral_rotate
 from equikernels.ops.partitioning import partition, partition_rotate
 from equikernels.ops.permutation import cube_rotate, dihedral_rotate, rot90
@@ -10,9 +16,13 @@ from equikernels.ops.rotation import rotate, rotate3d
 from equikernels.ops.sampling import affine_sample
 
 __all__ = [
+    "CoordinateMLPWeights",
     "affine_sample",
+    "coordinate_mlp",
+    "coordinate_mlp_log_likelihood",
     "cube_rotate",
     "dihedral_rotate",
+    "image_grid",
     "partition",
     "partition_rotate",
     "rot90",

@@ -33,7 +33,7 @@ def check_data(name: str, z: Tensor, ranks: Sequence[int]) -> None:
 def per_sample(
     name: str, noun: str, value: Tensor, tail: tuple[int, ...], z: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """`value`, (N, *tail) or `tail` for all samples, as (N, *tail) in the compute dtype of z, or in `dtype`."""
+    """`value`, (N, *tail) or `tail` for all samples, (N, *tail) in the compute dtype of z or in `dtype`."""
     batch, dtype = z.shape[0], dtype or compute_dtype(z.dtype)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")

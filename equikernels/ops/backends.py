@@ -3,7 +3,8 @@
 Every operation has one meaning and several implementations, the *backends*:
 
 - ``reference``: plain torch, any device; the specification that all others are tested against;
-- ``torch``: the fast way where torch's own libraries have the kernels, Fourier transforms say; any device;
+- ``torch``: the fast way where torch's own libraries have the kernels, Fourier transforms or products of
+  matrices say, on the devices that an operation names;
 - ``cpp``: C++ kernels on the CPU, present when the package was built with a C++17 compiler;
 - ``triton`` and ``cuda``: GPU kernels. With ``TRITON_INTERPRET=1`` in the environment Triton's interpreter
   runs those of ``triton`` on CPU tensors, for tests: very slowly, and only when asked for by name.

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from equikernels.ops.extension import addressable, native
 from equikernels.ops.arguments import compute_dtype
+from equikernels.ops.extension import addressable, native
 
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}

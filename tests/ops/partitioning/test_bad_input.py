@@ -97,7 +97,7 @@ def test_threshold(threshold: object, error: type[Exception], message: str, back
         (torch.zeros(3), ValueError, "expected shape (2,), one angle per sample, got (3,)"),
         (torch.zeros(2, 1), ValueError, "expected shape (2,), one angle per sample, got (2, 1)"),
         (THETA.long(), TypeError, "expected a floating dtype, got torch.int64"),
-        (THETA.to("meta"), ValueError, "expected on the device of z, cpu, got meta"),
+        (THETA.to("meta"), ValueError, "expected on cpu, where the data is, got meta"),
         ("pi", TypeError, "expected a tensor or a number, got str"),
         (True, TypeError, "expected a tensor or a number, got bool"),
     ],

@@ -158,6 +158,34 @@ def test_backward(shape: tuple[int, ...], dtype: torch.dtype, estimator: str, de
         torch.testing.assert_close(theta_grad, expected[1], rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_losses_are_of_what_is_not_yet_rounded(dtype: torch.dtype, device: str) -> None:
+    """With the result as the target there is left of the loss what the rounding of the result has taken."""
+    given = case(SHAPES[0], dtype)
+    z, theta, mask = given["z"], given["theta"], torch.ones_like(given["mask"])
+    target = call(kernels.masked_rotate, device, z, theta, mask)[0]
+    loss_v = call(kernels.consistency, device, z, theta, mask, target)[2]
+    weights = torch.zeros_like(theta), torch.ones_like(theta)
+    # What the loss would lose if its channels changed sides.
+    gains = call(
+        kernels.consistency_backward,
+        device,
+        torch.zeros_like(z),
+        *weights,
+        z,
+        theta,
+        mask,
+        target,
+        "counterfactual",
+    )[2]
+    expected = (turned(z, theta) - target.double()).flatten(1).norm(dim=1)
+    # Norms differ by no more than the norm of the difference.
+    atol = math.sqrt(z[0].numel()) * value_tolerance(compute_dtype(dtype), SHAPES[0], 2)
+    assert dtype == torch.float32 or (expected > 2 * atol).all()
+    for sums in (loss_v, gains.sum(1)):
+        torch.testing.assert_close(sums.double().sqrt(), expected, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
 def test_backward_without_losses(dtype: torch.dtype, device: str) -> None:
     shape = SHAPES[0]

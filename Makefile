@@ -64,6 +64,8 @@ docs: $(STAMP_ALL)
 SANITIZE_DIR := build/sanitize
 SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
 SANITIZE_PRELOAD = $(shell for l in libasan.so libubsan.so libstdc++.so; do $(CXX) -print-file-name=$$l; done | paste -sd:)
+# Tests of what is not compiled here.
+NOT_COMPILED := test_interpreter.py test_triton_support.py fourier coordinate_decoder
 sanitize: $(STAMP_ALL)
 	@test -f setup.py || { echo "make sanitize: setup.py is absent, so there is no extension to build"; exit 1; }
 	@rm -rf $(SANITIZE_DIR) && mkdir -p $(SANITIZE_DIR)
@@ -75,7 +77,7 @@ sanitize: $(STAMP_ALL)
 	@test -n "$$(find $(SANITIZE_DIR) -name '_native*.so')" || \
 	    { echo "make sanitize: the extension was not built (see the compiler's messages above)"; exit 1; }
 	@cd $(SANITIZE_DIR) && LD_PRELOAD="$(SANITIZE_PRELOAD)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	    $(abspath $(BIN))/python -m pytest tests/ops $(PYTEST_ARGS)
+	    $(abspath $(BIN))/python -m pytest tests/ops $(addprefix --ignore=tests/ops/,$(NOT_COMPILED)) $(PYTEST_ARGS)
 	@if command -v compute-sanitizer >/dev/null && $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	    compute-sanitizer --tool memcheck --error-exitcode 1 $(BIN)/python -m pytest tests/ops -m gpu $(PYTEST_ARGS); \
 	else echo "no GPU with compute-sanitizer here: its kernels were not checked"; fi

@@ -70,7 +70,8 @@ def test_output_is_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\r" not in printed
-    assert max(map(len, printed.splitlines())) <= 120
+    # The folder's name is as long as it is.
+    assert max(map(len, printed.replace(str(tmp_path), "").splitlines())) <= 120
     assert re.search(r"^Training, seed 0: \d+\.\d s$", printed, re.MULTILINE)
     assert str(tmp_path / "index.html") in printed
     assert "measured error never exceeds its certificate" in printed

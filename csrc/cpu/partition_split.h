@@ -8,10 +8,33 @@ namespace {
 
 using equikernels::SplitJob;
 
+// A tile of small channels that lies in one piece in the input: nothing is set up for a channel but two addresses.
+template <class S>
+inline void split_pieces(const SplitJob& job, const Unit& unit) {
+  const RotateJob& images = job.images;
+  const int64_t plane = images.height * images.width, start = unit.tile.y * images.width;
+  const size_t bytes = size_t(unit.tile.height * images.width) * sizeof(S);
+  const S* from = static_cast<const S*>(images.z.data) + unit.sample * images.z.stride[0] + start;
+  const int64_t first = (unit.sample * images.channels) * plane + start;
+  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
+    S* varying = static_cast<S*>(images.out) + first + channel * plane;
+    S* invariant = static_cast<S*>(job.other) + first + channel * plane;
+    const bool varies = kind_of<Compute<S>>(job.mask, unit.sample, channel) == Kind::turned;
+    memcpy(varies ? varying : invariant, from + channel * images.z.stride[1], bytes);
+    memset(varies ? invariant : varying, 0, bytes);
+  }
+}
+
 template <class S>
 void split_unit(const SplitJob& job, int64_t index, char*) {
   const RotateJob& images = job.images;
   const Unit unit = unit_at(images, index);
+  bool in_one_piece = images.z.stride[3] == 1 && unit.tile.width == images.width;
+  in_one_piece = in_one_piece && (unit.tile.height == 1 || images.z.stride[2] == images.width);
+  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels && in_one_piece; ++channel) {
+    in_one_piece = kind_of<Compute<S>>(job.mask, unit.sample, channel) != Kind::undefined;
+  }
+  if (in_one_piece) return split_pieces<S>(job, unit);
   for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
     const Group group{1, {channel}};
     const Kind kind = kind_of<Compute<S>>(job.mask, unit.sample, channel);

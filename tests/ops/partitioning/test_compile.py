@@ -148,3 +148,11 @@ def test_jvp_and_grad_inside_a_compiled_function_raise(what: str | None) -> None
         torch.compile(tangent, fullgraph=True, backend="aot_eager")(case.z)
     with pytest.raises(Exception, match="autograd"):
         torch.compile(slope, fullgraph=True, backend="aot_eager")(case.z)
+
+
+def test_inductor() -> None:
+    """The real compiler, once: it takes seconds."""
+    call = call_of("ste")
+    case = random_case(SHAPES[0], torch.float32)
+    compiled = torch.compile(call, fullgraph=True)
+    check_equal(gradients(compiled, case), gradients(call, case, backend="cpp"))

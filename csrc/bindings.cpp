@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "cpu/orbit.h"
 #include "cpu/partition.h"
 #include "cpu/permute.h"
 #include "cpu/rotate.h"
@@ -239,6 +240,38 @@ void sample_backward(int storage, int dims, int taps, int padding, int threads, 
   equikernels::sample_backward(job, reinterpret_cast<void*>(matrix_grad), threads);
 }
 
+// --- orbit transforms ---
+
+// `families`: size, orbits, the addresses of inputs, outputs and mix, the runs of inputs and outputs, of each.
+void orbit_transform(bool is_double, bool columns, int threads, const std::array<int64_t, 3>& shape, uintptr_t x,
+                     const Pair& x_stride, uintptr_t y, const Pair& y_stride,
+                     const std::vector<std::array<uint64_t, 7>>& families) {
+  std::vector<equikernels::OrbitFamily> given;
+  for (const auto& family : families) {
+    if (family[0] < 1 || family[0] > uint64_t(equikernels::kLargestOrbit)) {
+      throw std::invalid_argument("families: expected orbits of 1 to " + std::to_string(equikernels::kLargestOrbit) +
+                                  " coordinates, got " + std::to_string(family[0]));
+    }
+    given.push_back({int64_t(family[0]), int64_t(family[1]), reinterpret_cast<const int32_t*>(family[2]),
+                     reinterpret_cast<const int32_t*>(family[3]), reinterpret_cast<const void*>(family[4]), family[5], family[6]});
+  }
+  equikernels::OrbitJob job{};
+  job.is_double = is_double;
+  job.batch = shape[0];
+  job.rows = shape[1];
+  job.columns = shape[2];
+  job.x = reinterpret_cast<const void*>(x);
+  job.y = reinterpret_cast<void*>(y);
+  for (size_t axis = 0; axis < 2; ++axis) {
+    job.x_stride[axis] = x_stride[axis];
+    job.y_stride[axis] = y_stride[axis];
+  }
+  job.families = given.data();
+  job.count = int64_t(given.size());
+  py::gil_scoped_release unlocked;
+  (columns ? equikernels::orbit_transform_columns : equikernels::orbit_transform_rows)(job, threads);
+}
+
 void define_sampling(py::module_& m) {
   m.def("sample_apply", &sample_apply);
   m.def("sample_backward", &sample_backward);
@@ -259,4 +292,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("supported_isas", &supported_isas);
   m.def("selected_isa", [] { return std::string(equikernels::isa_name(equikernels::selected_isa())); });
   define_sampling(m);
+  m.def("orbit_transform", &orbit_transform);
 }

@@ -145,6 +145,12 @@ class Representation:
         return self._given_basis
 
     @property
+    def symmetry_basis(self) -> np.ndarray | None:
+        """A sparse orthogonal matrix T (dim, dim) that splits `change_of_basis`, where one is known: T^T Q is
+        block-diagonal up to the order of its rows and columns, so Q is applied by T and small products."""
+        return None
+
+    @property
     def is_orthogonal(self) -> bool:
         """Whether this is an orthogonal representation, as every theorem on bounds needs."""
         return self.group.is_compact

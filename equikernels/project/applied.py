@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equikernels.ops.linear import BlockProjection, project_weight
 from equikernels.project.cutoffs import BlockSmooth, Cutoff, Hard, ReleasedSmooth, Smooth, Softness
-from equikernels.project.engines import BlockRule, Engine, Factors, SpectralEngine
+from equikernels.project.engines import (
+    AveragingEngine,
+    BasesEngine,
+    BlockEngine,
+    BlockRule,
+    Engine,
+    Factors,
+    SpectralEngine,
+)
+from equikernels.project.operators import from_blocks, to_blocks
 
 
 class AppliedCutoff:
@@ -49,11 +59,29 @@ class AppliedCutoff:
             return self._rule.largest
         return np.asarray(self._response().detach().numpy())
 
-    def __call__(self, blocks: Tensor) -> Tensor:
-        """The projection of blocks (..., m, n) in a floating dtype of at least single precision."""
-        return self.engine.apply(blocks, self._factors(blocks.dtype, blocks.device))
+    def __call__(self, w: Tensor) -> Tensor:
+        """The projection of weights (..., C_out * m, C_in * n), of at least single precision."""
+        if isinstance(self.engine, BlockEngine):
+            blocks = to_blocks(w, self.engine.m, self.engine.n)
+            return from_blocks(self.engine.apply(blocks, self._factors(blocks)))
+        projection = self.projection
+        assert projection is not None
+        return project_weight(w.flatten(0, -2), projection).view(w.shape)
 
-    def _factors(self, dtype: torch.dtype, device: torch.device) -> Factors:
+    @cached_property
+    def projection(self) -> BlockProjection | None:
+        """The projection as bases and factors, None where nothing but whole blocks is known.
+
+        Index maps of a finite group have bases of irreps too, which features can be brought into.
+        """
+        if isinstance(self.engine, AveragingEngine):
+            return apply_cutoff(self.engine.in_bases, self.cutoff, by_blocks=False).projection
+        if isinstance(self.engine, BasesEngine):
+            return self.engine.projection(self._fixed, self._factors)
+        return None
+
+    def _factors(self, like: Tensor) -> Factors:
+        dtype, device = like.dtype, like.device
         key = (dtype, device)
         if key in self._converted:
             return self._converted[key]

@@ -8,6 +8,8 @@ import numpy as np
 import scipy.linalg
 
 from equikernels.group import Representation
+from equikernels.ops.bases.basis import SECTOR_TOLERANCE
+from equikernels.ops.bases.orbits import connected_parts
 from equikernels.project.spectrum import cluster
 
 NORMALITY_TOLERANCE = 1e-9
@@ -26,11 +28,14 @@ class NormalForm:
             axes, the single axes, so that slices of U^T x hold one kind of coordinate each.
         planes: eigenvalues a + ib of the planes (p,), complex.
         axes: eigenvalues of the single axes (dim - 2p,), real.
+        symmetry: a sparse orthogonal matrix that splits the basis, see Representation.symmetry_basis. The columns
+            of one sector are then side by side among the first axes, among the second and among the single ones.
     """
 
     basis: np.ndarray
     planes: np.ndarray
     axes: np.ndarray
+    symmetry: np.ndarray | None = None
 
     @property
     def dim(self) -> int:
@@ -107,12 +112,18 @@ def normal_form_of_representation(rep: Representation) -> NormalForm:
             first.append(columns[:, 0])
             second.append(columns[:, 1])
             planes.append(np.full(copies, operator[0, 0] + 1j * operator[1, 0]))
-    order = np.concatenate([np.zeros(0, dtype=int), *first, *second, *single])
-    return NormalForm(
-        basis[:, order],
-        np.concatenate([np.zeros(0, dtype=complex), *planes]),
-        np.concatenate([np.zeros(0), *axes]),
-    )
+    nothing = np.zeros(0, dtype=int)
+    one, two, alone = (np.concatenate([nothing, *found]) for found in (first, second, single))
+    values = np.concatenate([np.zeros(0, dtype=complex), *planes])
+    reals = np.concatenate([np.zeros(0), *axes])
+    symmetry = rep.symmetry_basis
+    if symmetry is not None:
+        _, sectors, _ = connected_parts(np.where(np.abs(symmetry.T @ basis) > SECTOR_TOLERANCE, 1.0, 0.0))
+        by_sector = np.lexsort([values.imag, sectors[two], sectors[one]])
+        one, two, values = one[by_sector], two[by_sector], values[by_sector]
+        by_sector = np.argsort(sectors[alone], kind="stable")
+        alone, reals = alone[by_sector], reals[by_sector]
+    return NormalForm(basis[:, np.concatenate([one, two, alone])], values, reals, symmetry)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Representation
+from equikernels.ops.linear import BlockProjection
 from equikernels.project.applied import AppliedCutoff, apply_cutoff
 from equikernels.project.build import choose_route, engine_for
 from equikernels.project.certificate import Certificate, certificate_of
@@ -183,6 +184,14 @@ class EquivariantProjector:
         return self._decomposed("spectrum").engine.spectrum
 
     @property
+    def block_projection(self) -> BlockProjection | None:
+        """P as two bases and factors between their coordinates, what `equikernels.ops.schur_linear` takes.
+
+        None where the projector knows no bases: for translations, dense decompositions and iterations.
+        """
+        return None if self._applied is None else self._applied.projection
+
+    @property
     def is_projection(self) -> bool:
         """Whether P(P(W)) = P(W): every response is 0 or 1."""
         return isinstance(self._cutoff, Hard) if self._applied is None else self._applied.is_projection
@@ -232,11 +241,12 @@ class EquivariantProjector:
         # Half precisions lose the cancellations of the change of basis; float32 holds them.
         working = w if w.dtype in (torch.float32, torch.float64) else w.float()
         with torch.autocast(w.device.type, enabled=False):
-            blocks = to_blocks(working, m, n)
-            apply = self._iteration or self._applied
-            assert apply is not None
-            projected = apply(blocks)
-        return from_blocks(projected).to(w.dtype)
+            if self._iteration is not None:
+                projected = from_blocks(self._iteration(to_blocks(working, m, n)))
+            else:
+                assert self._applied is not None
+                projected = self._applied(working)
+        return projected.to(w.dtype)
 
     def certificate(self, w: Tensor) -> Certificate:
         """What is guaranteed for the projection of this raw weight.

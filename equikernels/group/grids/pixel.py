@@ -13,7 +13,7 @@ from equikernels.group.cyclic import CyclicGroup
 from equikernels.group.dihedral import DihedralGroup
 from equikernels.group.grids.geometry import PixelGrid, make_grid
 from equikernels.group.grids.interpolated import Interpolated
-from equikernels.group.grids.spectral import SpectralModes, spectral_modes
+from equikernels.group.grids.spectral import SpectralModes, spectral_modes, symmetry_basis
 from equikernels.group.group import Group
 from equikernels.group.o2 import DETERMINANT, O2
 from equikernels.group.permutation import PermutationRepresentation
@@ -117,6 +117,10 @@ class SpectralGrid(GridRepresentation):
         self._init(group, grid.dim, name)
         self._set(_irreps=restricted.irreps, _given_basis=restricted._basis, _grid=grid, _method="spectral")
         self._set(_obstructed=modes.obstructed)
+
+    @property
+    def symmetry_basis(self) -> np.ndarray:
+        return frozen(symmetry_basis(self.grid))
 
     @property
     def obstructed_modes(self) -> int:

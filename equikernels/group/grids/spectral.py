@@ -166,6 +166,54 @@ def _singular_planes(k: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return vt.T, sigma, u
 
 
+@dataclass(frozen=True)
+class _Symmetries:
+    """Vectors adapted to the turns and flips that carry a grid to itself.
+
+    Attributes:
+        sectors: (even, odd, residue) under the flip, for each character of the exact turns that is +-1; residue
+            is that of the frequencies modulo `modulus`.
+        half, turned: on a square, the flip-even vectors that the half turn negates, and the same after a
+            quarter turn: flip-odd ones. None on a rectangle.
+    """
+
+    sectors: tuple[tuple[sp.csc_array, sp.csc_array, int], ...]
+    modulus: int
+    half: sp.csc_array | None = None
+    turned: sp.csc_array | None = None
+
+
+def _symmetries(grid: PixelGrid) -> _Symmetries:
+    identity, mirror = np.arange(grid.dim), grid.mirror
+    if not grid.is_square:
+        group = [identity, grid.half_turn, mirror, grid.half_turn[mirror]]
+        sectors = [
+            (adapted_basis(group, [1, turn, 1, turn]), adapted_basis(group, [1, turn, -1, -turn]), residue)
+            for residue, turn in ((0, 1), (1, -1))
+        ]
+        return _Symmetries(tuple(sectors), 2)
+    quarter = grid.quarter_turn
+    half = quarter[quarter]
+    turns = [identity, quarter, half, half[quarter]]
+    flips = [mirror[turn] for turn in turns]
+    sectors = []
+    for residue, turn in ((0, 1), (2, -1)):
+        powers = [1, turn, 1, turn]
+        odd = powers + [-p for p in powers]
+        sectors.append((adapted_basis(turns + flips, powers + powers), adapted_basis(turns + flips, odd), residue))
+    even = adapted_basis([identity, half, mirror, mirror[half]], [1, -1, 1, -1])
+    return _Symmetries(tuple(sectors), 4, even, sp.csc_array(even.tocsr()[quarter]))
+
+
+def symmetry_basis(grid: PixelGrid) -> np.ndarray:
+    """An orthogonal matrix (dim, dim) of vectors adapted to the grid's symmetries: sparse, and it splits the
+    change of basis of the spectral representation into sectors."""
+    found = _symmetries(grid)
+    parts = [part for even, odd, _ in found.sectors for part in (even, odd)]
+    parts += [part for part in (found.half, found.turned) if part is not None]
+    return np.asarray(sp.hstack(parts).toarray())
+
+
 def spectral_modes(grid: PixelGrid) -> SpectralModes:
     """Modes and integer frequencies of the spectral representation of SO(2) on a grid.
 
@@ -174,30 +222,14 @@ def spectral_modes(grid: PixelGrid) -> SpectralModes:
     """
     a = rotation_generator(grid)
     collector = _Collector(grid)
-    mirror = grid.mirror
-    if not grid.is_square:
-        half = grid.half_turn
-        group = [np.arange(grid.dim), half, mirror, half[mirror]]
-        for residue, turn in ((0, 1), (1, -1)):
-            even = adapted_basis(group, [1, turn, 1, turn])
-            odd = adapted_basis(group, [1, turn, -1, -turn])
-            collector.add_sector(a, even, odd, residue, 2)
-        return collector.modes()
-    quarter = grid.quarter_turn
-    turns = [np.arange(grid.dim), quarter, quarter[quarter], quarter[quarter][quarter]]
-    flips = [mirror[turn] for turn in turns]
-    for residue, turn in ((0, 1), (2, -1)):
-        powers = [1, turn, 1, turn]
-        even = adapted_basis(turns + flips, powers + powers)
-        odd = adapted_basis(turns + flips, powers + [-p for p in powers])
-        collector.add_sector(a, even, odd, residue, 4)
+    symmetries = _symmetries(grid)
+    for even, odd, residue in symmetries.sectors:
+        collector.add_sector(a, even, odd, residue, symmetries.modulus)
     # On P^2 = -1 the flip-even half E is carried to the flip-odd half by P, and P^-1 A is symmetric
     # on E: P^-1 A v = omega v makes (v, P v) a plane of signed frequency omega.
-    half = turns[2]
-    even = adapted_basis([turns[0], half, mirror, mirror[half]], [1, -1, 1, -1])
-    turned = even.tocsr()[quarter]
-    symmetric = turned.T @ (a @ even)
-    if even.shape[1]:
+    even, turned = symmetries.half, symmetries.turned
+    if even is not None and turned is not None and even.shape[1]:
+        symmetric = turned.T @ (a @ even)
         omega, vectors = np.linalg.eigh(symmetric.toarray())
         collector.add(_nearest(omega, 1, 4), even @ vectors, turned @ vectors)
     return collector.modes()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 
 from equikernels.ops.coordinate_decoder import tiled
-from equikernels.ops.coordinate_decoder.schedule import one_thread_each
+from equikernels.ops.threads import one_thread_each
 from equikernels.ops.coordinate_decoder.table import first_layer_table
 from equikernels.ops.coordinate_decoder.tiled import Network
 from equikernels.ops.coordinate_decoder.weights import CoordinateMLPWeights

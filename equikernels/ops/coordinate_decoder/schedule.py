@@ -8,17 +8,16 @@ within a group and then over the groups in order. Neither tiles nor groups depen
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import LifoQueue
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from equikernels.ops.threads import one_thread_each
 
 # Of one layer's activations in a tile: a few of these fit a core's share of the caches, and a matrix product
 # with so many rows runs at full speed.
@@ -64,31 +63,6 @@ def make_plan(batch: int, pixels: int, row_bytes: int, granule: int) -> Plan:
     size = -(-len(tiles) // MAX_GROUPS)
     groups = [tiles[first : first + size] for first in range(0, len(tiles), size)]
     return Plan(groups, parts, images * step)
-
-
-# Held while the number of threads is one: a second caller would save that number and restore it.
-_turn = threading.RLock()
-
-
-def _renew_lock() -> None:
-    global _turn
-    _turn = threading.RLock()
-
-
-# The thread that held it does not exist in a forked child.
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[int]:
-    """PyTorch on one thread, in this thread and in new ones; gives the number there was."""
-    with _turn:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield threads
-        finally:
-            torch.set_num_threads(threads)
 
 
 def run_groups(

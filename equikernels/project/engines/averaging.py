@@ -9,13 +9,14 @@ each term is W with rows and columns in another order: no basis and no matrix pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from equikernels.group import Group, PermutationRepresentation, Representation
-from equikernels.project.engines.engine import Engine, Factors, float64
+from equikernels.project.engines.engine import BlockEngine, Engine, Factors, float64
 from equikernels.project.engines.problems import central_value, character
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
@@ -45,12 +46,12 @@ def can_average(rep_in: Representation, rep_out: Representation) -> bool:
     return index_maps(rep_in) is not None and index_maps(rep_out) is not None
 
 
-class AveragingEngine(Engine):
+class AveragingEngine(BlockEngine):
     """Responses of a constraint closed under conjugation, between permutation representations.
 
     Args:
         rep_out, rep_in: representations of one finite group that permute coordinates.
-        explicit: makes an engine with bases, for `basis` alone.
+        explicit: makes an engine with bases.
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class AveragingEngine(Engine):
         summed = np.zeros((self._spectrum.values.size, parts.shape[1]))
         np.add.at(summed, index, parts)
         self._table = float64(summed.T)
+
+    @cached_property
+    def in_bases(self) -> Engine:
+        """The same constraint in bases of irreps."""
+        return self._explicit()
 
     @property
     def spectrum(self) -> Spectrum:
@@ -127,7 +133,7 @@ class AveragingEngine(Engine):
         return np.asarray((self._table.mT @ overlaps).clamp(min=0).numpy())
 
     def basis(self, kept: np.ndarray) -> np.ndarray:
-        return self._explicit().basis(kept)
+        return self.in_bases.basis(kept)
 
 
 def clusters_of_irreps(

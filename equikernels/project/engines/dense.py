@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.project.engines.engine import Engine, Factors, float64
+from equikernels.project.engines.engine import BlockEngine, Factors, float64
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
 
@@ -26,7 +26,7 @@ def right_singular_system(constraint: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return vt[::-1], full[::-1]
 
 
-class DenseEngine(Engine):
+class DenseEngine(BlockEngine):
     """vec W = V f(sigma) V^T vec W0, with V the right singular vectors of the stacked constraint.
 
     Args:

@@ -46,16 +46,20 @@ class Engine(ABC):
         """The factors of a response f (clusters,), float64 on the CPU; differentiable in it."""
 
     @abstractmethod
-    def apply(self, w: Tensor, factors: Factors) -> Tensor:
-        """f of the constraint on blocks (..., m, n); the factors have the dtype and device of w."""
-
-    @abstractmethod
     def energies(self, w: Tensor) -> np.ndarray:
         """|w_sigma|^2 for each cluster (clusters,), summed over all blocks w (..., m, n), in float64."""
 
     @abstractmethod
     def basis(self, kept: np.ndarray) -> np.ndarray:
         """Orthonormal weights (count, m, n), float64: a basis of the clusters where `kept` holds."""
+
+
+class BlockEngine(Engine):
+    """An engine that projects whole blocks in a way of its own."""
+
+    @abstractmethod
+    def apply(self, w: Tensor, factors: Factors) -> Tensor:
+        """f of the constraint on blocks (..., m, n); the factors have the dtype and device of w."""
 
 
 class Constants:

@@ -22,7 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.project.engines.engine import Constants, Engine, Factors, float64
+from equikernels.ops.bases import Basis
+from equikernels.ops.linear import Operator, Side
+from equikernels.project.engines.bases import BasesEngine
+from equikernels.project.engines.engine import Factors, float64
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
 
@@ -61,7 +64,7 @@ class PairProblem(NamedTuple):
     discrete: np.ndarray
 
 
-class IsotypicEngine(Engine):
+class IsotypicEngine(BasesEngine):
     """Responses on the isotypic blocks of two representations.
 
     Args:
@@ -89,7 +92,6 @@ class IsotypicEngine(Engine):
         for (_, _, p), places in zip(self._pairs, self._indices, strict=True):
             np.maximum.at(self._slopes[0], places, p.lie)
             np.maximum.at(self._slopes[1], places, p.discrete)
-        self._bases = Constants(float64(out.basis.T), float64(inn.basis))
 
     @property
     def spectrum(self) -> Spectrum:
@@ -121,20 +123,39 @@ class IsotypicEngine(Engine):
                 found.append((vectors * f) @ vectors.mT)
         return tuple(found)
 
-    def apply(self, w: Tensor, factors: Factors) -> Tensor:
-        left, right = self._bases.like(w)
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        def side(form: IsotypicForm) -> Side:
+            types = [t.start + np.arange(t.copies * t.dim).reshape(t.copies, t.dim).T for t in form.types]
+            return Side(Basis(form.basis), tuple(types))
+
+        out = side(self.out)
+        return out, out if self.inn is self.out else side(self.inn)
+
+    def scale(self, blocks: Tensor, factors: Factors) -> Tensor:
         rows, start = [], 0
         for o in self.out.types:
-            # Output irreps one after the other keep the largest temporary at one row of blocks.
-            band = left[o.start : o.start + o.copies * o.dim] @ w @ right
+            band = blocks[..., o.start : o.start + o.copies * o.dim, :]
             columns = []
             for k, i in enumerate(self.inn.types):
                 factor = factors[start + k]
                 block = band[..., i.start : i.start + i.copies * i.dim]
+                # Zero times what is there: what is not finite stays visible.
                 columns.append(0.0 * block if factor is None else self._multiply(block, o, i, factor))
             start += len(self.inn.types)
             rows.append(torch.cat(columns, dim=-1))
-        return left.mT @ torch.cat(rows, dim=-2) @ right.mT
+        return torch.cat(rows, dim=-2)
+
+    def scale_into(self, blocks: Tensor, factors: Factors, out: Tensor) -> None:
+        out.copy_(self.scale(blocks, factors))
+
+    def operators(self, factors: Factors) -> dict[tuple[int, int], Operator]:
+        pairs = [(o, i) for o in range(len(self.out.types)) for i in range(len(self.inn.types))]
+        return {
+            pair: float(factor) if factor.ndim == 0 else factor
+            for pair, factor in zip(pairs, factors, strict=True)
+            if factor is not None
+        }
 
     @staticmethod
     def _multiply(block: Tensor, o: IrrepType, i: IrrepType, factor: Tensor) -> Tensor:
@@ -149,8 +170,7 @@ class IsotypicEngine(Engine):
 
     def energies(self, w: Tensor) -> np.ndarray:
         w = w.detach().double().cpu()
-        left, right = self._bases.like(w)
-        blocks = left @ (w @ right)
+        blocks = float64(self.out.basis.T) @ (w @ float64(self.inn.basis))
         total = np.zeros(self.spectrum.values.size)
         for (o, i, p), index in zip(self._pairs, self._indices, strict=True):
             block = blocks[..., o.start : o.start + o.copies * o.dim, i.start : i.start + i.copies * i.dim]

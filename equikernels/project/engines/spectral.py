@@ -9,16 +9,28 @@ vectors of the dense constraint at the cost of two Schur forms.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.project.engines.engine import Constants, Engine, Factors, float64
+from equikernels.ops.bases import Basis
+from equikernels.ops.linear import Operator, Side
+from equikernels.ops.schur import pair_layout, schur_scale, schur_scale_into
+from equikernels.project.engines.bases import BasesEngine
+from equikernels.project.engines.engine import Factors, float64
 from equikernels.project.normal_form import BlockPairs, NormalForm, block_pairs
-from equikernels.project.spectrum import Spectrum, spectrum_of
+from equikernels.project.spectrum import Spectrum, cluster, spectrum_of
 
 
-class SpectralEngine(Engine):
+COMMUTES = torch.tensor(
+    [[0.5, 0, 0, 0.5], [0, 0.5, -0.5, 0], [0, -0.5, 0.5, 0], [0.5, 0, 0, 0.5]], dtype=torch.float64
+)
+"""M -> Q(M) on 2 x 2 matrices stacked by columns."""
+
+
+class SpectralEngine(BasesEngine):
     """Responses on the blocks of two normal forms.
 
     Args:
@@ -36,46 +48,63 @@ class SpectralEngine(Engine):
         self.pairs = block_pairs(out, inn)
         self._spectrum, self.clusters = cluster_pairs(self.pairs, scale)
         self._indices = [torch.tensor(table) for table, _ in self.clusters.parts]
-        self._bases = Constants(float64(out.basis.T), float64(inn.basis))
+        self._layouts = tuple(pair_layout(form.planes.size, form.dim) for form in (out, inn))
 
     @property
     def spectrum(self) -> Spectrum:
         return self._spectrum
 
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        out = Side(Basis(self.out.basis, self.out.symmetry), types_of(self.out))
+        return out, out if self.inn is self.out else Side(
+            Basis(self.inn.basis, self.inn.symmetry), types_of(self.inn)
+        )
+
     def factors(self, response: Tensor) -> Factors:
         return self.factors_of_tables([response[index] for index in self._indices])
 
     def factors_of_tables(self, tables: list[Tensor]) -> Factors:
-        """What multiplies W' itself and what its rotated partner, from one factor per block pair."""
+        """Two factors for every pair of blocks, planes before axes: of Q(M), and of the rest between planes."""
         same, opposite, plane_axis, axis_plane, axis_axis = tables
-        mean, half = (same + opposite) / 2, (same - opposite) / 2
-        upper = torch.cat([mean.tile(2, 2), plane_axis.tile(2, 1)], dim=1)
-        own = torch.cat([upper, torch.cat([axis_plane.tile(1, 2), axis_axis], dim=1)])
-        return own, half
+        below = torch.cat([axis_plane, axis_axis], dim=1)
+        return (
+            torch.cat([torch.cat([same, plane_axis], dim=1), below]),
+            torch.cat([torch.cat([opposite, plane_axis], dim=1), below]),
+        )
 
-    def apply(self, w: Tensor, factors: Factors) -> Tensor:
-        own, half = factors
-        assert own is not None
-        assert half is not None
-        left, right = self._bases.like(w)
-        blocks = left @ (w @ right)
-        p, q = self.out.planes.size, self.inn.planes.size
-        kept = own * blocks
-        if p and q:
-            # The partner of M = [[a, b], [c, d]] is [[d, -c], [-b, a]]: their mean is Q(M).
-            a, b = blocks[..., :p, :q], blocks[..., :p, q : 2 * q]
-            c, d = blocks[..., p : 2 * p, :q], blocks[..., p : 2 * p, q : 2 * q]
-            upper = torch.cat([half * d, half * -c], dim=-1)
-            lower = torch.cat([half * -b, half * a], dim=-1)
-            partner = torch.cat([upper, lower], dim=-2)
-            rows, columns = self.m - 2 * p, self.n - 2 * q
-            kept = kept + torch.nn.functional.pad(partner, (0, columns, 0, rows))
-        return left.mT @ kept @ right.mT
+    def scale(self, blocks: Tensor, factors: Factors) -> Tensor:
+        same, opposite = factors
+        assert same is not None
+        assert opposite is not None
+        return schur_scale(blocks, same, opposite, *self._layouts)
+
+    def scale_into(self, blocks: Tensor, factors: Factors, out: Tensor) -> None:
+        same, opposite = factors
+        assert same is not None
+        assert opposite is not None
+        schur_scale_into(blocks, same, opposite, *self._layouts, out)
+
+    def operators(self, factors: Factors) -> dict[tuple[int, int], Operator]:
+        same, opposite = (f.numpy() for f in factors if f is not None)
+        out, inn = self.sides
+        found: dict[tuple[int, int], Operator] = {}
+        starts = [
+            [block_of(form, int(t[0, 0])) for t in side.types]
+            for form, side in zip((self.out, self.inn), self.sides, strict=True)
+        ]
+        for o, row in enumerate(starts[0]):
+            for i, column in enumerate(starts[1]):
+                one, other = float(same[row, column]), float(opposite[row, column])
+                if len(out.types[o]) == len(inn.types[i]) == 2 and one != other:
+                    found[o, i] = one * COMMUTES + other * (torch.eye(4, dtype=torch.float64) - COMMUTES)
+                elif one != 0:
+                    found[o, i] = one
+        return found
 
     def energies(self, w: Tensor) -> np.ndarray:
         w = w.detach().double().cpu()
-        left, right = self._bases.like(w)
-        blocks = (left @ (w @ right)).reshape(-1, self.m, self.n)
+        blocks = (float64(self.out.basis.T) @ (w @ float64(self.inn.basis))).reshape(-1, self.m, self.n)
         p, q = self.out.planes.size, self.inn.planes.size
         a, b = blocks[:, :p, :q], blocks[:, :p, q : 2 * q]
         c, d = blocks[:, p : 2 * p, :q], blocks[:, p : 2 * p, q : 2 * q]
@@ -125,3 +154,22 @@ def cluster_pairs(pairs: BlockPairs, scale: float) -> tuple[Spectrum, BlockPairs
     spectrum, index = spectrum_of(flat, weights, scale)
     pieces = np.split(index, np.cumsum([table.size for table in tables])[:-1])
     return spectrum, BlockPairs(*(piece.reshape(t.shape) for piece, t in zip(pieces, tables, strict=True)))
+
+
+def block_of(form: NormalForm, coordinate: int) -> int:
+    """The block that a first coordinate belongs to, planes before axes."""
+    planes = form.planes.size
+    return coordinate if coordinate < planes else coordinate - planes
+
+
+def types_of(form: NormalForm) -> tuple[np.ndarray, ...]:
+    """Coordinates of equal eigenvalues, by frequency: (2, copies) of planes, (1, copies) of axes."""
+    count = form.planes.size
+    found: list[tuple[complex, np.ndarray]] = []
+    for values, offset, dim in ((form.axes.astype(complex), 2 * count, 1), (form.planes, 0, 2)):
+        distinct, index = cluster(values)
+        for k, value in enumerate(distinct):
+            first = offset + np.flatnonzero(index == k)
+            found.append((value, np.stack([first, first + count][:dim])))
+    found.sort(key=lambda pair: (abs(pair[0].imag), pair[0].real))
+    return tuple(coordinates for _, coordinates in found)

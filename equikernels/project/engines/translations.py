@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equikernels.group import GridTranslations, Representation
 from equikernels.group.translations import TranslatedPixels
-from equikernels.project.engines.engine import Engine, Factors
+from equikernels.project.engines.engine import BlockEngine, Engine, Factors
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
 
@@ -26,7 +26,7 @@ def can_transform(rep_in: Representation, rep_out: Representation) -> bool:
     return any(sides) and all(label == (0, 0) for rep in others for label, _ in rep.irreps)
 
 
-class TranslationEngine(Engine):
+class TranslationEngine(BlockEngine):
     """Responses of the constraint of unit steps, between the pixels of a grid, or pixels and trivial ones.
 
     Args:

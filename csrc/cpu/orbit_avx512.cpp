@@ -1,0 +1,3 @@
+#include "orbit_kernel.h"
+
+const equikernels::OrbitKernels equikernels::orbit_kernels_avx512 = EQUIKERNELS_ORBIT_TABLE;

@@ -1,0 +1,81 @@
+"""The orbit transform as a differentiable function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equikernels.ops import backends
+from equikernels.ops.bases.orbits import OrbitTransform
+from equikernels.ops.bases.reference import transform_reference
+from equikernels.ops.extension import UNAVAILABLE
+from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
+
+backends.register(
+    backends.Backend("orbit_transform", "cpp", ("cpu",), available=not UNAVAILABLE, reason=UNAVAILABLE)
+)
+backends.register(backends.Backend("orbit_transform", "torch", ("any",)))
+backends.register(backends.Backend("orbit_transform", "reference", ("any",)))
+
+
+def orbit_transform(
+    x: Tensor, transform: OrbitTransform, *, inverse: bool = False, dim: int = -1, backend: str | None = None
+) -> Tensor:
+    """Multiply every vector by a sparse orthogonal matrix T, orbit by orbit: x T, or x T^T.
+
+    Args:
+        x: vectors (..., transform.dim), or with ``dim=-2`` (..., transform.dim, columns); float32, float64,
+            bfloat16 or float16, any strides. Half precisions are computed in float32.
+        transform: T, see :class:`OrbitTransform`.
+        inverse: multiply by T^T instead.
+        dim: -1 or -2, where the coordinates are.
+        backend: "cpp" on the CPU; "torch", gathers and small products of PyTorch, on a GPU and wherever
+            something traces or transforms; see :mod:`equikernels.ops.backends`.
+
+    Returns:
+        A contiguous tensor with the shape and dtype of x. Derivatives of every order, in both modes.
+        Bit-equal for every number of threads.
+
+    Raises:
+        TypeError: x is no floating tensor.
+        ValueError: a wrong shape or dim, or a backend that cannot run here.
+
+    >>> import numpy as np
+    >>> turn = OrbitTransform.of_matrix(np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]))
+    >>> orbit_transform(torch.tensor([1.0, 2.0, 3.0]), turn)
+    tensor([3., 1., 2.])
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x: expected a floating tensor, got {x.dtype if isinstance(x, Tensor) else type(x)}")
+    if dim not in (-1, -2):
+        raise ValueError(f"dim: expected -1 or -2, got {dim}")
+    if x.dim() < -dim or x.shape[dim] != transform.dim:
+        raise ValueError(f"x: expected {transform.dim} coordinates in dimension {dim}, got {tuple(x.shape)}")
+    chosen = backends.choose("orbit_transform", x.device.type, backend)
+    applied = transform.inverse if inverse else transform
+    working = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    composed = is_traced(x) or is_transformed() or has_hidden_batch(x)
+    if chosen != "cpp" or composed:
+        if backend == "cpp" and composed:
+            raise backends.BackendError("backend: 'cpp' runs eagerly only; leave the choice open here")
+        out = transform_reference(working if dim == -1 else working.mT, applied)
+        out = out if dim == -1 else out.mT.contiguous()
+    else:
+        out = _Native.apply(working, applied, dim)  # type: ignore[no-untyped-call]
+    return out.to(x.dtype)
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transform: OrbitTransform, dim: int) -> Tensor:
+        from equikernels.ops.bases import native
+
+        ctx.transform, ctx.dim = transform, dim
+        return (native.transform_rows if dim == -1 else native.transform_columns)(x, transform)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        # The transpose is the inverse.
+        return orbit_transform(grads[0], ctx.transform, inverse=True, dim=ctx.dim), None, None

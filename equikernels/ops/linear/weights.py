@@ -1,0 +1,154 @@
+"""Weights to coordinates and back, and projected, in the order they have in memory.
+
+A weight (C_out * m, C_in * n) is cut along its outer channels into pieces that stay in a core's cache through
+all steps: two changes of basis, the factors, and the two changes back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equikernels.ops.bases.basis import Basis
+from equikernels.ops.bases.buffers import Step, analysis_steps, run_steps, synthesis_steps
+from equikernels.ops.extension import native
+from equikernels.ops.linear.projection import BlockProjection
+from equikernels.ops.threads import run_pieces
+from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
+
+PIECE_BYTES = 5 * 2**19
+"""Of one piece of a weight: with two buffers it fits what a core has of the last cache."""
+
+SMALL = 2**16
+"""Entries of a weight up to which threads are not worth their start."""
+
+
+def project_weight(w: Tensor, projection: BlockProjection) -> Tensor:
+    """P(w) for w (C_out * m, C_in * n), float32 or float64; differentiable in w, P is its own adjoint."""
+    if not _plain(w) or not (projection.is_constant or not torch.is_grad_enabled()):
+        coordinates = _analyse_composed(w, projection.out.basis, projection.inn.basis)
+        return _synthesise_composed(
+            scale_weight(coordinates, projection), projection.out.basis, projection.inn.basis
+        )
+    return _Projected.apply(w, projection)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def scale_weight(w: Tensor, projection: BlockProjection) -> Tensor:
+    """F o w for a weight (C_out * m, C_in * n) in coordinates; differentiable."""
+    m, n = projection.out.dim, projection.inn.dim
+    blocks = w.view(w.shape[0] // m, m, w.shape[1] // n, n).transpose(1, 2)
+    return projection.scale(blocks).transpose(1, 2).reshape(w.shape)
+
+
+def analyse_weight(w: Tensor, out: Basis, inn: Basis) -> Tensor:
+    """U_out^T w U_in, block by block, for w (C_out * m, C_in * n); differentiable."""
+    if not _plain(w):
+        return _analyse_composed(w, out, inn)
+    return _Changed.apply(w, out, inn, False)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def synthesise_weight(w: Tensor, out: Basis, inn: Basis) -> Tensor:
+    """U_out w U_in^T, block by block, for w (C_out * m, C_in * n); differentiable."""
+    if not _plain(w):
+        return _synthesise_composed(w, out, inn)
+    return _Changed.apply(w, out, inn, True)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _plain(w: Tensor) -> bool:
+    """Whether the kernels can have the weight as it is."""
+    watched = is_traced(w) or is_transformed() or has_hidden_batch(w)
+    return w.device.type == "cpu" and native is not None and not watched
+
+
+class _Changed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, out: Basis, inn: Basis, inverse: bool) -> Tensor:
+        ctx.bases = out, inn
+        ctx.inverse = inverse
+        steps = (synthesis_steps if inverse else analysis_steps)(out, inn)
+        return _by_pieces(w, out.dim, steps, None, [])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        back = analyse_weight if ctx.inverse else synthesise_weight
+        return back(grads[0], *ctx.bases), None, None, None
+
+
+class _Projected(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, projection: BlockProjection) -> Tensor:
+        ctx.projection = projection
+        out, inn = projection.out.basis, projection.inn.basis
+        return _by_pieces(w, out.dim, analysis_steps(out, inn), projection, synthesis_steps(out, inn))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return project_weight(grads[0], ctx.projection), None
+
+
+def _by_pieces(
+    w: Tensor, m: int, first: list[Step], projection: BlockProjection | None, last: list[Step]
+) -> Tensor:
+    """All steps of `first`, the factors, all steps of `last`, piece by piece."""
+    w = w.detach().contiguous()
+    out = torch.empty_like(w)
+    if w.numel() == 0:
+        return out
+    source, target = w.view(-1, m, w.shape[1]), out.view(-1, m, w.shape[1])
+    outer = len(source)
+    each = max(1, min(outer, PIECE_BYTES // (m * w.shape[1] * w.element_size())))
+    if w.numel() > SMALL:
+        each = max(1, min(each, outer // (2 * torch.get_num_threads())))
+    starts = range(0, outer, each)
+
+    def make_buffers() -> tuple[Tensor, Tensor]:
+        return w.new_empty(each, *source.shape[1:]), w.new_empty(each, *source.shape[1:])
+
+    def work(piece: int, buffers: tuple[Tensor, Tensor]) -> None:
+        x, result = source[starts[piece] : starts[piece] + each], target[starts[piece] : starts[piece] + each]
+        a, b = buffers[0][: len(x)], buffers[1][: len(x)]
+        if projection is None:
+            run_steps(first, x, (a, b), result)
+            return
+        if not last:
+            _scale(projection, x, result)
+            return
+        middle = a if len(first) % 2 else b
+        if first:
+            run_steps(first, x, (a, b), middle)
+            _scale(projection, middle, middle)
+        else:
+            _scale(projection, x, middle)
+        run_steps(last, middle, (a, b), result)
+
+    if len(starts) == 1 or w.numel() <= SMALL:
+        with torch.no_grad():
+            buffers = make_buffers()
+            for piece in range(len(starts)):
+                work(piece, buffers)
+    else:
+        run_pieces(len(starts), work, make_buffers)
+    return out
+
+
+def _scale(projection: BlockProjection, x: Tensor, out: Tensor) -> None:
+    m, n = projection.out.dim, projection.inn.dim
+    blocks, results = (t.view(len(t), m, -1, n).transpose(1, 2) for t in (x, out))
+    if projection.scale_into is not None:
+        projection.scale_into(blocks, results)
+    else:
+        results.copy_(projection.scale(blocks))
+
+
+def _analyse_composed(w: Tensor, out: Basis, inn: Basis) -> Tensor:
+    w = inn.analyse(w.unflatten(-1, (-1, inn.dim))).flatten(-2)
+    rows = w.unflatten(-2, (-1, out.dim)).mT
+    return out.analyse(rows).mT.flatten(-3, -2)
+
+
+def _synthesise_composed(w: Tensor, out: Basis, inn: Basis) -> Tensor:
+    rows = w.unflatten(-2, (-1, out.dim)).mT
+    w = out.synthesise(rows).mT.flatten(-3, -2)
+    return inn.synthesise(w.unflatten(-1, (-1, inn.dim))).flatten(-2)

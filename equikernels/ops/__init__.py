@@ -14,9 +14,11 @@ from equikernels.ops.partitioning import partition, partition_rotate
 from equikernels.ops.permutation import cube_rotate, dihedral_rotate, rot90
 from equikernels.ops.rotation import rotate, rotate3d
 from equikernels.ops.sampling import affine_sample
+from equikernels.ops.schur import SchurBlocks, schur_blocks, schur_project, schur_scale
 
 __all__ = [
     "CoordinateMLPWeights",
+    "SchurBlocks",
     "affine_sample",
     "coordinate_mlp",
     "coordinate_mlp_log_likelihood",
@@ -28,6 +30,9 @@ __all__ = [
     "rot90",
     "rotate",
     "rotate3d",
+    "schur_blocks",
+    "schur_project",
+    "schur_scale",
     "shear_rotate",
     "spectral_rotate",
 ]

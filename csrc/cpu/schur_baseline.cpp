@@ -1,0 +1,3 @@
+#include "schur_kernel.h"
+
+const equikernels::SchurKernels equikernels::schur_kernels_baseline = EQUIKERNELS_SCHUR_TABLE;

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 
 from equikernels.ops.coordinate_decoder import tiled
-from equikernels.ops.threads import one_thread_each
 from equikernels.ops.coordinate_decoder.table import first_layer_table
 from equikernels.ops.coordinate_decoder.tiled import Network
 from equikernels.ops.coordinate_decoder.weights import CoordinateMLPWeights
 from equikernels.ops.differentiable import Gradients, differentiable
+from equikernels.ops.threads import one_thread_each
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
 
 _INPUTS = len(Network._fields)

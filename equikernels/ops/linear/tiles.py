@@ -15,7 +15,6 @@ from equikernels.ops.linear.projection import BlockProjection, Operator, Side
 from equikernels.ops.linear.slabs import Slabs
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
 
-
 Place = slice | Tensor
 
 

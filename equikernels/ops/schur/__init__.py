@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equikernels.ops import backends
 from equikernels.ops.arguments import DTYPES, compute_dtype, is_number
+from equikernels.ops.differentiable import launcher
 from equikernels.ops.registration import register_kernels
 from equikernels.ops.schur.autograd import project, scale
 from equikernels.ops.schur.blocks import BlockLayout, SchurBlocks, as_blocks, as_layout, schur_blocks
@@ -165,6 +166,24 @@ def schur_scale(
     places = out.places_on(w.device), inn.places_on(w.device)
     dtype = compute_dtype(w.dtype)
     return _scale(w, same.to(dtype), opposite.to(dtype), *places, chosen)
+
+
+def schur_scale_into(
+    w: Tensor,
+    same: Tensor,
+    opposite: Tensor,
+    blocks_out: SchurBlocks,
+    blocks_in: SchurBlocks,
+    out: Tensor,
+) -> None:
+    """`schur_scale` of plain CPU tensors by the C++ kernel, unrecorded, into `out`, which may be `w`.
+
+    Args:
+        w, out: (outer, inner, m, n) of one dtype, any strides.
+        same, opposite: tables in the compute dtype.
+    """
+    places = blocks_out.layout.places[0], blocks_in.layout.places[0]
+    launcher("schur", "cpp").scale(w[None], same[None], opposite[None], *places, out=out[None])
 
 
 def _scale(

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from equikernels.ops.bases import Basis
 from equikernels.ops.linear import Operator, Side
-from equikernels.ops.schur import pair_layout, schur_scale, schur_scale_into
+from equikernels.ops.schur import SchurBlocks, schur_blocks, schur_scale, schur_scale_into
 from equikernels.project.engines.bases import BasesEngine
 from equikernels.project.engines.engine import Factors, float64
 from equikernels.project.normal_form import BlockPairs, NormalForm, block_pairs
 from equikernels.project.spectrum import Spectrum, cluster, spectrum_of
-
 
 COMMUTES = torch.tensor(
     [[0.5, 0, 0, 0.5], [0, 0.5, -0.5, 0], [0, -0.5, 0.5, 0], [0.5, 0, 0, 0.5]], dtype=torch.float64
@@ -48,7 +47,7 @@ class SpectralEngine(BasesEngine):
         self.pairs = block_pairs(out, inn)
         self._spectrum, self.clusters = cluster_pairs(self.pairs, scale)
         self._indices = [torch.tensor(table) for table, _ in self.clusters.parts]
-        self._layouts = tuple(pair_layout(form.planes.size, form.dim) for form in (out, inn))
+        self._blocks = blocks_of(out), blocks_of(inn)
 
     @property
     def spectrum(self) -> Spectrum:
@@ -77,13 +76,13 @@ class SpectralEngine(BasesEngine):
         same, opposite = factors
         assert same is not None
         assert opposite is not None
-        return schur_scale(blocks, same, opposite, *self._layouts)
+        return schur_scale(blocks, same, opposite, *self._blocks)
 
     def scale_into(self, blocks: Tensor, factors: Factors, out: Tensor) -> None:
         same, opposite = factors
         assert same is not None
         assert opposite is not None
-        schur_scale_into(blocks, same, opposite, *self._layouts, out)
+        schur_scale_into(blocks, same, opposite, *self._blocks, out)
 
     def operators(self, factors: Factors) -> dict[tuple[int, int], Operator]:
         same, opposite = (f.numpy() for f in factors if f is not None)
@@ -154,6 +153,12 @@ def cluster_pairs(pairs: BlockPairs, scale: float) -> tuple[Spectrum, BlockPairs
     spectrum, index = spectrum_of(flat, weights, scale)
     pieces = np.split(index, np.cumsum([table.size for table in tables])[:-1])
     return spectrum, BlockPairs(*(piece.reshape(t.shape) for piece, t in zip(pieces, tables, strict=True)))
+
+
+def blocks_of(form: NormalForm) -> SchurBlocks:
+    """The eigenvalues of all coordinates: first axes, second axes, single ones."""
+    eigenvalues = np.concatenate([form.planes, form.planes.conj(), form.axes])
+    return schur_blocks(eigenvalues, distance=max(form.planes.size, 1))
 
 
 def block_of(form: NormalForm, coordinate: int) -> int:

@@ -1,0 +1,89 @@
+"""Launchers of the C++ kernels: plain CPU tensors in, addresses and strides out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from equikernels.ops.arguments import compute_dtype
+from equikernels.ops.extension import addressable, native
+
+# In the order of equikernels::Storage.
+_STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+# Columns of a block may lie so far apart; beyond, blocks are copied first.
+_REACH = 2**31
+
+Strides = list[int]
+
+
+def average(w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor, table: Tensor) -> Tensor:
+    """Averages of w (S, ..., m, n) with weights (S, order); a dense w keeps its layout."""
+    w = _readable(w)
+    out = torch.empty_like(w)
+    average_into(out, w, weights, sources_out, sources_in, table)
+    return out
+
+
+def average_into(
+    out: Tensor, w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor, table: Tensor
+) -> None:
+    """The same written to `out`, of the shape and dtype of w, in memory of its own with any strides.
+
+    Nothing is recorded for autograd.
+    """
+    if out.numel() == 0:
+        return
+    w, weights = _readable(w), addressable(weights).contiguous()
+    maps = sources_out, sources_in
+    size, (out_stride, w_stride) = _dimensions(out, w)
+    if abs(out.stride(-2)) < abs(out.stride(-1)):
+        # Rows are what is contiguous: the average of the transposed blocks.
+        maps = sources_in, sources_out
+        for numbers in (size, out_stride, w_stride):
+            numbers[-2:] = reversed(numbers[-2:])
+    native.group_average(
+        _STORAGE[w.dtype], torch.get_num_threads(), table.shape[-1], size, *(x.data_ptr() for x in maps),
+        table.data_ptr(), w.data_ptr(), w_stride, weights.data_ptr(), out.data_ptr(), out_stride,
+    )  # fmt: skip
+
+
+def correlate(g: Tensor, w: Tensor, sources_out: Tensor, sources_in: Tensor, table: Tensor) -> Tensor:
+    """<g, rho_out(a) w rho_in(a)^-1> of every sample and element, (S, order)."""
+    g, w = _readable(g), _readable(w)
+    result = torch.zeros((w.shape[0], table.shape[-1]), dtype=compute_dtype(w.dtype))
+    if w.numel() == 0:
+        return result
+    maps = sources_out, sources_in
+    size, (w_stride, g_stride) = _dimensions(w, g)
+    if abs(w.stride(-2)) < abs(w.stride(-1)):
+        maps = sources_in, sources_out
+        for numbers in (size, w_stride, g_stride):
+            numbers[-2:] = reversed(numbers[-2:])
+    native.group_correlate(
+        _STORAGE[w.dtype], torch.get_num_threads(), table.shape[-1], size, *(x.data_ptr() for x in maps),
+        table.data_ptr(), g.data_ptr(), g_stride, w.data_ptr(), w_stride, result.data_ptr(),
+    )  # fmt: skip
+    return result
+
+
+def _readable(w: Tensor) -> Tensor:
+    w = addressable(w)
+    far = any((size - 1) * abs(step) >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True))
+    return w.contiguous() if far else w
+
+
+def _dimensions(first: Tensor, second: Tensor) -> tuple[list[int], tuple[Strides, Strides]]:
+    """Sizes (samples, ..., channels, m, n) of both tensors, and the strides of each.
+
+    Channels are the leading dimension with the smallest stride in the first tensor, joined with others where
+    both tensors run through them without a gap.
+    """
+    samples, *lead, rows, columns = zip(first.shape, first.stride(), second.stride(), strict=True)
+    lead = sorted((x for x in lead if x[0] > 1), key=lambda x: abs(x[1]))
+    size, a, b = lead.pop(0) if lead else (1, 0, 0)
+    while lead and lead[0][1:] == (size * a, size * b):
+        size *= lead.pop(0)[0]
+    # From the outside inwards, as memory is.
+    every = [samples, *reversed(lead), (size, a, b), rows, columns]
+    return [x[0] for x in every], ([x[1] for x in every], [x[2] for x in every])

@@ -11,6 +11,7 @@
 #include "cpu/average.h"
 #include "cpu/isa.h"
 #include "cpu/orbit.h"
+#include "cpu/pages.h"
 #include "cpu/partition.h"
 #include "cpu/permute.h"
 #include "cpu/rotate.h"
@@ -403,6 +404,9 @@ void group_correlate(int storage, int threads, int64_t order, const Numbers64& s
 void define_averages(py::module_& m) {
   m.def("group_average", &group_average);
   m.def("group_correlate", &group_correlate);
+  m.def("prefer_large_pages", [](uintptr_t data, int64_t bytes) {
+    equikernels::prefer_large_pages(reinterpret_cast<void*>(data), bytes);
+  });
 }
 
 }  // namespace

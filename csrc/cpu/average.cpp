@@ -21,6 +21,8 @@ constexpr int64_t kSerialValues = 1 << 14;
 // Values a scratch row is a multiple of: two of the widest vectors.
 constexpr int64_t kPad = 32;
 constexpr int64_t kRowsAtOnce = 4;
+// Elements that channels of one tile may lie apart.
+constexpr int64_t kFarthest = int64_t(1) << 30;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -37,10 +39,10 @@ const AverageKernels& kernels() {
   }
 }
 
-bool empty(const AverageShape& shape) {
+int64_t values_of(const AverageShape& shape) {
   int64_t values = shape.m * shape.n * shape.channels;
   for (int64_t d = 0; d < shape.outer_dims; ++d) values *= shape.outer_size[d];
-  return values == 0;
+  return values;
 }
 
 int32_t narrow(int64_t offset) {
@@ -100,11 +102,13 @@ Orbits orbits_of(const AverageShape& shape) {
   return orbits;
 }
 
-// Everything that does not depend on data.
-AveragePlan plan_of(const AverageShape& shape, const Orbits& orbits) {
+// Everything that does not depend on data. Offsets within a tile must fit their integers.
+AveragePlan plan_of(const AverageShape& shape, const Orbits& orbits, const BlockLayout& a, const BlockLayout& b) {
   AveragePlan plan{};
   plan.shape = shape;
   plan.tile = smaller(larger(kTileColumns / shape.n, 1), shape.channels);
+  const int64_t step = larger(std::llabs(a.channel), std::llabs(b.channel));
+  if (step > kFarthest / kTileColumns) plan.tile = 1;
   plan.length = plan.tile * shape.n;
   plan.pitch = ceil_div(plan.length, kPad) * kPad;
   plan.orbits = int64_t(orbits.first.size()) - 1;
@@ -120,12 +124,6 @@ AveragePlan plan_of(const AverageShape& shape, const Orbits& orbits) {
   plan.units = plan.orbit_parts * plan.tile_parts;
   for (int64_t d = 0; d < shape.outer_dims; ++d) plan.units *= shape.outer_size[d];
   return plan;
-}
-
-int64_t values_of(const AverageShape& shape) {
-  int64_t values = shape.m * shape.n * shape.channels;
-  for (int64_t d = 0; d < shape.outer_dims; ++d) values *= shape.outer_size[d];
-  return values;
 }
 
 void run(const AveragePlan& plan, AverageUnit kernel, size_t bytes, int threads) {
@@ -166,9 +164,9 @@ std::vector<char> mixing_of(const AverageShape& shape, const void* weights) {
 
 void group_average(const AverageShape& shape, const void* w, const BlockLayout& w_layout, const void* weights,
                    void* out, const BlockLayout& out_layout, int threads) {
-  if (empty(shape)) return;
+  if (values_of(shape) == 0) return;
   const Orbits orbits = orbits_of(shape);
-  AveragePlan plan = plan_of(shape, orbits);
+  AveragePlan plan = plan_of(shape, orbits, w_layout, out_layout);
   const auto inverse_source = [&](int64_t b) { return shape.sources_in + shape.table[b] * shape.n; };
   const auto source = [&](int64_t a) { return shape.sources_in + a * shape.n; };
   const Columns taken = columns_of(plan, w_layout.channel, w_layout.column, inverse_source);
@@ -199,9 +197,9 @@ void group_correlate(const AverageShape& shape, const void* g, const BlockLayout
   const int64_t samples = shape.outer_size[0];
   std::vector<double> sums;
   int64_t each = 0;
-  if (!empty(shape)) {
+  if (values_of(shape) != 0) {
     const Orbits orbits = orbits_of(shape);
-    AveragePlan plan = plan_of(shape, orbits);
+    AveragePlan plan = plan_of(shape, orbits, w_layout, g_layout);
     const auto inverse_source = [&](int64_t b) { return shape.sources_in + shape.table[b] * shape.n; };
     const Columns w_columns = columns_of(plan, w_layout.channel, w_layout.column, inverse_source);
     const Columns g_columns = columns_of(plan, g_layout.channel, g_layout.column, inverse_source);

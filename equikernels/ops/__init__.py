@@ -3,6 +3,7 @@
 Which implementation runs, and the environment variables that change it: :mod:`equikernels.ops.backends`.
 """
 
+from equikernels.ops.averaging import IndexMaps, group_average, group_correlate
 from equikernels.ops.coordinate_decoder import (
     CoordinateMLPWeights,
     coordinate_mlp,
@@ -19,11 +20,14 @@ from equikernels.ops.schur import SchurBlocks, schur_blocks, schur_project, schu
 __all__ = [
     "CoordinateMLPWeights",
     "SchurBlocks",
+    "IndexMaps",
     "affine_sample",
     "coordinate_mlp",
     "coordinate_mlp_log_likelihood",
     "cube_rotate",
     "dihedral_rotate",
+    "group_average",
+    "group_correlate",
     "image_grid",
     "partition",
     "partition_rotate",

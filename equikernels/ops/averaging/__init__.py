@@ -35,9 +35,9 @@ def group_average(w: Tensor, maps: Maps, weights: Tensor, *, backend: str | None
         backend: implementation to use, see :mod:`equikernels.ops.backends`.
 
     Returns:
-        A tensor of the shape and dtype of w; a dense w keeps its layout. Sums are taken in float64 for float64
-        blocks and in float32 for all others, and rounded once. Results do not depend on the number of
-        threads.
+        A tensor of the shape and dtype of w; a dense w keeps its layout. Sums are taken in float64 for
+        float64 blocks and in float32 for all others, and rounded once. Results do not depend on the number
+        of threads.
 
     Gradients go to w and weights, to any order and in forward mode. A kernel leaves out elements of weight
     zero, so what those would make of entries that are not finite is not defined. Inside a compiled function
@@ -77,8 +77,8 @@ def group_correlate(g: Tensor, w: Tensor, maps: Maps, *, backend: str | None = N
         backend: implementation to use, see :mod:`equikernels.ops.backends`.
 
     Returns:
-        (order,), float64 for float64 blocks and float32 for all others, summed in float64 over all blocks in an
-        order that depends on shapes and strides only.
+        (order,), float64 for float64 blocks and float32 for all others, summed in float64 over all blocks
+        in an order that depends on shapes and strides only.
 
     Gradients, transforms and errors are those of `group_average`.
 
@@ -120,8 +120,8 @@ def _prepared(maps: Maps) -> IndexMaps:
     given = [x for x in maps if isinstance(x, Tensor)]
     if tracing.is_traced(*given) or tracing.is_transformed():
         raise ValueError(
-            "maps: expected IndexMaps, prepared before, inside a compiled or exported function or a transform, "
-            "where a pair of tensors cannot be checked"
+            "maps: expected IndexMaps, prepared before, inside a compiled or exported function or a "
+            "transform, where a pair of tensors cannot be checked"
         )
     return IndexMaps(*maps)
 

@@ -30,7 +30,9 @@ class Launcher(Protocol):
     ) -> Tensor: ...
 
 
-def _launch_average(w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor, backend: str) -> Tensor:
+def _launch_average(
+    w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor, backend: str
+) -> Tensor:
     kernels: Launcher = launcher("averaging", backend)
     return kernels.average(w, weights, out, inn, table)
 
@@ -40,7 +42,9 @@ def _launch_correlate(g: Tensor, w: Tensor, out: Tensor, inn: Tensor, table: Ten
     return kernels.correlate(g, w, out, inn, table)
 
 
-def _fake_average(w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor, backend: str) -> Tensor:
+def _fake_average(
+    w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor, backend: str
+) -> Tensor:
     return torch.empty_like(w)
 
 
@@ -53,7 +57,9 @@ def _of_inverses(weights: Tensor, table: Tensor) -> Tensor:
     return weights.gather(1, table[:, 0])
 
 
-def _save_average(needs: Any, w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor) -> Gradients:
+def _save_average(
+    needs: Any, w: Tensor, weights: Tensor, out: Tensor, inn: Tensor, table: Tensor
+) -> Gradients:
     return (w if needs[1] else None), (weights if needs[0] else None), out, inn, table
 
 

@@ -35,13 +35,11 @@ class IndexMaps:
     def __init__(self, sources_out: Tensor, sources_in: Tensor) -> None:
         out, inn = _checked("sources_out", sources_out), _checked("sources_in", sources_in)
         if len(out) != len(inn):
-            raise ValueError(
-                f"sources_in: expected {len(out)} maps, as many as sources_out, got {len(inn)}"
-            )
+            raise ValueError(f"sources_in: expected {len(out)} maps, as many as sources_out, got {len(inn)}")
         table = torch.from_numpy(_quotients(np.concatenate([out, inn + out.shape[1]], axis=1)))
         self._shape = (out.shape[1], inn.shape[1])
-        tensors = tuple(torch.from_numpy(x.copy()).unsqueeze(0) for x in (out, inn)) + (table.unsqueeze(0),)
-        self._on: dict[str, tuple[Tensor, ...]] = {"cpu": tensors}
+        tensors = (torch.from_numpy(out.copy()), torch.from_numpy(inn.copy()), table)
+        self._on: dict[str, tuple[Tensor, ...]] = {"cpu": tuple(x.unsqueeze(0) for x in tensors)}
 
     @property
     def order(self) -> int:
@@ -90,7 +88,9 @@ def _checked(name: str, sources: Any) -> np.ndarray:
     straight = np.arange(maps.shape[1])
     wrong = np.flatnonzero((np.sort(maps, axis=1) != straight).any(axis=1))
     if len(wrong):
-        raise ValueError(f"{name}: expected permutations of 0 .. {len(straight) - 1}, got another map at {wrong[0]}")
+        raise ValueError(
+            f"{name}: expected permutations of 0 .. {len(straight) - 1}, got another map at {wrong[0]}"
+        )
     if (maps[0] != straight).any():
         raise ValueError(f"{name}: expected the identity at element 0, got another permutation")
     return maps

@@ -12,7 +12,7 @@ from equikernels.ops.extension import addressable, native
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 # Columns of a block may lie so far apart; beyond, blocks are copied first.
-_REACH = 2**31
+_REACH = 2**30
 
 Strides = list[int]
 
@@ -21,6 +21,7 @@ def average(w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor,
     """Averages of w (S, ..., m, n) with weights (S, order); a dense w keeps its layout."""
     w = _readable(w)
     out = torch.empty_like(w)
+    native.prefer_large_pages(out.data_ptr(), out.nbytes)
     average_into(out, w, weights, sources_out, sources_in, table)
     return out
 
@@ -69,7 +70,9 @@ def correlate(g: Tensor, w: Tensor, sources_out: Tensor, sources_in: Tensor, tab
 
 def _readable(w: Tensor) -> Tensor:
     w = addressable(w)
-    far = any((size - 1) * abs(step) >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True))
+    far = any(
+        (size - 1) * abs(step) >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True)
+    )
     return w.contiguous() if far else w
 
 

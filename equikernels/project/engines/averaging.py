@@ -17,11 +17,10 @@ from torch import Tensor
 
 from equikernels.group import Group, PermutationRepresentation, Representation
 from equikernels.project.engines.engine import BlockEngine, Engine, Factors, float64
+from equikernels.ops import IndexMaps, group_average, group_correlate
+from equikernels.project.engines.engine import Engine, Factors, float64
 from equikernels.project.engines.problems import central_value, character
 from equikernels.project.spectrum import Spectrum, spectrum_of
-
-LARGEST_KEPT = 2**22
-"""Indices (order * m * n) up to which an engine keeps them."""
 
 LARGEST_ORDER = 64
 """Groups up to this order are averaged over; beyond, a change of basis costs less."""
@@ -63,8 +62,7 @@ class AveragingEngine(BlockEngine):
         assert inn is not None
         self.m, self.n = rep_out.dim, rep_in.dim
         self._explicit = explicit
-        self._indices: dict[tuple[int, torch.device], Tensor] = {}
-        self._maps = torch.tensor(out), torch.tensor(inn)
+        self._maps = IndexMaps(torch.tensor(out), torch.tensor(inn))
         labels = [rep.irreps[0][0] for rep in group.irreps()]
         characters = [character(group, label) for label in labels]
         values = np.stack([chi.values for chi in characters])
@@ -98,38 +96,19 @@ class AveragingEngine(BlockEngine):
     def discrete_slopes(self) -> np.ndarray:
         return self._slopes
 
-    def _index(self, g: int, device: torch.device) -> Tensor:
-        """Where each entry of the flattened rho_out(g) W rho_in(g)^-1 (m * n,) comes from."""
-        key = (g, device)
-        if key in self._indices:
-            return self._indices[key]
-        out, inn = self._maps[0][g].to(device), self._maps[1][g].to(device)
-        index = (out[:, None] * self.n + inn).flatten()
-        if self.m * self.n * len(self._table) <= LARGEST_KEPT:
-            self._indices[key] = index
-        return index
-
     def factors(self, response: Tensor) -> Factors:
         weights = self._table @ response
-        # Characters cancel to rounding: what is left of a weight that vanishes would cost a pass each.
+        # Characters cancel to rounding: what is left of a weight that vanishes would cost a term each.
         return (torch.where(weights.abs() < 1e-14, 0.0, weights),)
 
     def apply(self, w: Tensor, factors: Factors) -> Tensor:
         (weights,) = factors
         assert weights is not None
-        # Entries first, blocks last: then one index moves a row of numbers instead of a single one.
-        entries = w.reshape(-1, self.m * self.n).mT.contiguous()
-        total = 0.0 * entries
-        skip = not (weights.requires_grad or torch.compiler.is_compiling())
-        for g in range(len(weights)):
-            if not (skip and weights[g] == 0):
-                total = total + weights[g] * entries.index_select(0, self._index(g, w.device))
-        return total.mT.reshape(w.shape)
+        return group_average(w, self._maps, weights)
 
     def energies(self, w: Tensor) -> np.ndarray:
-        entries = w.detach().double().cpu().reshape(-1, self.m * self.n).mT.contiguous()
-        moved = (entries.index_select(0, self._index(g, entries.device)) for g in range(len(self._table)))
-        overlaps = torch.stack([(entries * term).sum() for term in moved])
+        entries = w.detach().double().cpu()
+        overlaps = group_correlate(entries, entries, self._maps)
         return np.asarray((self._table.mT @ overlaps).clamp(min=0).numpy())
 
     def basis(self, kept: np.ndarray) -> np.ndarray:

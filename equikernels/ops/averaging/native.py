@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from equikernels.ops.arguments import compute_dtype
+from equikernels.ops.averaging.layout import dimensions
 from equikernels.ops.extension import addressable, native
 
 # In the order of equikernels::Storage.
@@ -13,8 +14,6 @@ _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16
 
 # Columns of a block may lie so far apart; beyond, blocks are copied first.
 _REACH = 2**30
-
-Strides = list[int]
 
 
 def average(w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor, table: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ def average_into(
         return
     w, weights = _readable(w), addressable(weights).contiguous()
     maps = sources_out, sources_in
-    size, (out_stride, w_stride) = _dimensions(out, w)
+    size, (out_stride, w_stride) = dimensions(out, w)
     if abs(out.stride(-2)) < abs(out.stride(-1)):
         # Rows are what is contiguous: the average of the transposed blocks.
         maps = sources_in, sources_out
@@ -56,7 +55,7 @@ def correlate(g: Tensor, w: Tensor, sources_out: Tensor, sources_in: Tensor, tab
     if w.numel() == 0:
         return result
     maps = sources_out, sources_in
-    size, (w_stride, g_stride) = _dimensions(w, g)
+    size, (w_stride, g_stride) = dimensions(w, g)
     if abs(w.stride(-2)) < abs(w.stride(-1)):
         maps = sources_in, sources_out
         for numbers in (size, w_stride, g_stride):
@@ -74,19 +73,3 @@ def _readable(w: Tensor) -> Tensor:
         (size - 1) * abs(step) >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True)
     )
     return w.contiguous() if far else w
-
-
-def _dimensions(first: Tensor, second: Tensor) -> tuple[list[int], tuple[Strides, Strides]]:
-    """Sizes (samples, ..., channels, m, n) of both tensors, and the strides of each.
-
-    Channels are the leading dimension with the smallest stride in the first tensor, joined with others where
-    both tensors run through them without a gap.
-    """
-    samples, *lead, rows, columns = zip(first.shape, first.stride(), second.stride(), strict=True)
-    lead = sorted((x for x in lead if x[0] > 1), key=lambda x: abs(x[1]))
-    size, a, b = lead.pop(0) if lead else (1, 0, 0)
-    while lead and lead[0][1:] == (size * a, size * b):
-        size *= lead.pop(0)[0]
-    # From the outside inwards, as memory is.
-    every = [samples, *reversed(lead), (size, a, b), rows, columns]
-    return [x[0] for x in every], ([x[1] for x in every], [x[2] for x in every])

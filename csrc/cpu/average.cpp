@@ -54,7 +54,8 @@ int32_t narrow(int64_t offset) {
 struct Columns {
   std::vector<int32_t> offset;
   std::unique_ptr<bool[]> is_straight;
-  ColumnMap map() const { return {offset.data(), is_straight.get()}; }
+  int64_t period = 0;
+  ColumnMap map() const { return {offset.data(), is_straight.get(), period}; }
 };
 
 // Element b takes column j of channel t from t * channel + column * source(b)[j].
@@ -63,6 +64,7 @@ Columns columns_of(const AveragePlan& plan, int64_t channel, int64_t column, Sou
   const AverageShape& shape = plan.shape;
   Columns columns;
   columns.offset.resize(size_t(shape.order * plan.length));
+  if (column == 1 && (channel == shape.n || plan.tile == 1)) columns.period = shape.n;
   columns.is_straight.reset(new bool[size_t(shape.order)]);
   for (int64_t b = 0; b < shape.order; ++b) {
     const int64_t* const from = source(b);

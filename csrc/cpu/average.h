@@ -35,6 +35,7 @@ struct AverageShape {
 struct ColumnMap {
   const int32_t* offset;   // (order, length)
   const bool* is_straight;  // (order,): offset[j] = j
+  int64_t period;           // offset[j + period] = offset[j] + period < 2 period for all elements; zero if not so
 };
 
 // What the units of one call share.

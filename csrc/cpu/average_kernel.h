@@ -39,6 +39,37 @@ inline double widen(double x) { return x; }
 inline float widen(Bf16 x) { return load_some(&x, 1, 1)[0]; }
 inline float widen(Half x) { return load_some(&x, 1, 1)[0]; }
 
+// A vector's lanes in another order: one instruction where vectors are wider than the oldest ones.
+template <class T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef int32_t type __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct Lanes<double> {
+  typedef int64_t type __attribute__((vector_size(kVectorBytes)));
+};
+
+// to[j] = from[offset[j]] where offsets repeat within every vector; returns how many values are done.
+template <class T>
+EQUIKERNELS_INLINE int64_t permute_lanes(T* to, const T* from, const int32_t* offset, int64_t period, int64_t length) {
+  typedef typename Wide<T>::type V;
+  constexpr int64_t kLanes = kVectorBytes / sizeof(T);
+  if (kVectorBytes == 16 || period == 0 || kLanes % period != 0 || length < kLanes) return 0;
+  typename Lanes<T>::type order;
+  for (int64_t lane = 0; lane < kLanes; ++lane) order[lane] = offset[lane];
+  int64_t j = 0;
+  for (; j + kLanes <= length; j += kLanes) {
+    store_unaligned(to + j, __builtin_shuffle(load_unaligned<V>(from + j), order));
+  }
+  return j;
+}
+template <class S, class T>
+EQUIKERNELS_INLINE int64_t permute_lanes(T*, const S*, const int32_t*, int64_t, int64_t) {
+  return 0;
+}
+
 // Where a unit lies: one outer index, orbits and tiles.
 struct Span {
   int64_t sample, w, out;  // offsets of the outer index in elements
@@ -76,8 +107,9 @@ EQUIKERNELS_INLINE void gather(T* to, const S* from, const ColumnMap& map, int64
     return;
   }
   const int32_t* offset = map.offset + b * pitch;
+  int64_t j = permute_lanes(to, from, offset, map.period, length);
 #pragma GCC unroll 8
-  for (int64_t j = 0; j < length; ++j) to[j] = T(widen(from[offset[j]]));
+  for (; j < length; ++j) to[j] = T(widen(from[offset[j]]));
 }
 
 inline void narrow(float* to, float x) { *to = x; }
@@ -97,8 +129,9 @@ EQUIKERNELS_INLINE void spread(S* to, const T* from, const AveragePlan& plan, in
   } else if (map.is_straight[a]) {
     for (int64_t j = 0; j < length; ++j) narrow(to + j, from[j]);
   } else {
+    int64_t j = permute_lanes(to, from, offset, map.period, length);
 #pragma GCC unroll 8
-    for (int64_t j = 0; j < length; ++j) narrow(to + j, from[offset[j]]);
+    for (; j < length; ++j) narrow(to + j, from[offset[j]]);
   }
 }
 

@@ -62,6 +62,8 @@ GATES: tuple[Gate, ...] = (
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=3.0),
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=6.0, device_type="cuda"),
     RatioGate("coordinate_mlp", "forward+backward", peer="textbook", mean=1.5),
+    TimeGate("projection", "forward", size="C_4 14x14, 16x16 channels", milliseconds=25.0),
+    TimeGate("projection", "forward", size="D_4 14x14, 16x16 channels", milliseconds=25.0),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

@@ -31,3 +31,13 @@ def addressable(x: Tensor) -> Tensor:
     if x.is_conj():
         x = x.resolve_conj()
     return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if x._is_zerotensor() else x
+
+
+def in_large_pages(x: Tensor) -> Tensor:
+    """The same tensor, new and not yet written, in large pages where it is large and the system has them.
+
+    The first write to each page of fresh memory interrupts who writes it: with small pages that costs more than
+    the values of a large result.
+    """
+    native.prefer_large_pages(x.data_ptr(), x.nbytes)
+    return x

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from equikernels.ops.arguments import compute_dtype
 from equikernels.ops.averaging.layout import dimensions
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, in_large_pages, native
 
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -20,7 +20,7 @@ def average(w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor,
     """Averages of w (S, ..., m, n) with weights (S, order); a dense w keeps its layout."""
     w = _readable(w)
     out = torch.empty_like(w)
-    native.prefer_large_pages(out.data_ptr(), out.nbytes)
+    in_large_pages(out)
     average_into(out, w, weights, sources_out, sources_in, table)
     return out
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equikernels.ops.bases.basis import Basis
 from equikernels.ops.bases.buffers import Step, analysis_steps, run_steps, synthesis_steps
-from equikernels.ops.extension import native
+from equikernels.ops.extension import in_large_pages, native
 from equikernels.ops.linear.projection import BlockProjection
 from equikernels.ops.threads import run_pieces
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
@@ -93,7 +93,7 @@ def _by_pieces(
 ) -> Tensor:
     """All steps of `first`, the factors, all steps of `last`, piece by piece."""
     w = w.detach().contiguous()
-    out = torch.empty_like(w)
+    out = in_large_pages(torch.empty_like(w))
     if w.numel() == 0:
         return out
     source, target = w.view(-1, m, w.shape[1]), out.view(-1, m, w.shape[1])

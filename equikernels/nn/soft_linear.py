@@ -15,6 +15,7 @@ from equikernels.ops.linear import (
     PLANS,
     BlockProjection,
     Plan,
+    Slabs,
     Tiles,
     analyse_weight,
     count_plans,
@@ -33,13 +34,14 @@ class SoftLinear(SoftLayer):
     """y = x P(W)^T + P_inv(b), with P the equivariant projector of two representations.
 
     x has shape (..., channels_in * rep_in.dim), y (..., channels_out * rep_out.dim), channel-major. The
-    bias passes the invariant projector of rep_out with the same cut-off. A plain layer's checkpoint loads, and a
-    state_dict is one: `weight` and `bias` before projection, of the names and shapes of torch.nn.Linear.
+    bias passes the invariant projector of rep_out with the same cut-off. A plain layer's checkpoint loads,
+    and a state_dict is one: `weight` and `bias` before projection, of the names and shapes of
+    torch.nn.Linear.
 
     The product is computed in the one of three plans that multiplies least, see `plan`: with the projected
-    weight, which is kept until the parameter changes and costs nothing in evaluation; in the bases of the two
-    representations; or there with nothing but the weights between irreps that the cut-off keeps. They give the
-    same numbers to rounding.
+    weight, which is kept until the parameter changes and costs nothing in evaluation; in the bases of the
+    two representations; or there with nothing but the weights between irreps that the cut-off keeps. They
+    give the same numbers to rounding.
 
     Args:
         rep_in, rep_out: representations of one group.
@@ -47,9 +49,10 @@ class SoftLinear(SoftLayer):
             removes every direction is allowed and warns.
         channels_in, channels_out: copies of each representation, >= 1.
         bias: whether there is a bias.
-        parameter: "raw": the parameter is the weight before projection, and the optimizer's trajectory that of
-            a plain layer. "schur": its coordinates U_out^T W U_in, named `coefficients`: cheaper steps, the
-            same trajectory under plain gradient descent, another one under Adam. `weight` is then a property.
+        parameter: "raw": the parameter is the weight before projection, and the optimizer's trajectory that
+            of a plain layer. "schur": its coordinates U_out^T W U_in, named `coefficients`: cheaper steps,
+            the same trajectory under plain gradient descent, another one under Adam. `weight` is then
+            computed from them when it is asked for.
         plan: "auto", or the plan to take always: "weights", "schur" or "structured".
 
     Raises:
@@ -175,6 +178,23 @@ class SoftLinear(SoftLayer):
             return parameter
         bases = self._bases()
         return analyse_weight(parameter, bases.out.basis, bases.inn.basis)
+
+    @property
+    def slabs(self) -> tuple[Slabs, Slabs] | tuple[None, None]:
+        """The orders of features before and after `forward_in_slabs`; None where there is no such way."""
+        tiles = self._tiles
+        return (None, None) if tiles is None else (tiles.inn, tiles.out)
+
+    def forward_in_slabs(self, x: Tensor) -> Tensor:
+        """The layer between features in the orders that `slabs` names, without a change of basis."""
+        tiles = self._tiles
+        if tiles is None:
+            raise ValueError(
+                "the cut-off is trained or keeps nothing: the layer has no list of weights to keep"
+            )
+        y = tiles.multiply(x, self._derived("tiles", lambda w: tiles.pack(self._coordinates(w))))
+        bias = self.projected_bias
+        return y if bias is None else y + tiles.out.analyse(bias)
 
     def _scaled_coordinates(self, projection: BlockProjection) -> Tensor:
         """F o W', computed once per version of the parameter."""

@@ -34,7 +34,7 @@ def addressable(x: Tensor) -> Tensor:
 
 
 def in_large_pages(x: Tensor) -> Tensor:
-    """The same tensor, new and not yet written, in large pages where it is large and the system has them.
+    """The same tensor, new and not yet written, in large pages if it is large and the system has them.
 
     The first write to each page of fresh memory interrupts who writes it: with small pages that costs more than
     the values of a large result.

@@ -28,8 +28,9 @@ class NormalForm:
             axes, the single axes, so that slices of U^T x hold one kind of coordinate each.
         planes: eigenvalues a + ib of the planes (p,), complex.
         axes: eigenvalues of the single axes (dim - 2p,), real.
-        symmetry: a sparse orthogonal matrix that splits the basis, see Representation.symmetry_basis. The columns
-            of one sector are then side by side among the first axes, among the second and among the single ones.
+        symmetry: a sparse orthogonal matrix that splits the basis, see Representation.symmetry_basis. The
+            columns of one sector are then side by side among the first axes, among the second and among the
+            single ones.
     """
 
     basis: np.ndarray

@@ -68,7 +68,7 @@ class KeptValue:
             # Holding the storage keeps its address from being given to another tensor.
             kept = ((key, what), weight.detach(), value)
             self._kept = kept
-        return kept[2]  # type: ignore[no-any-return]
+        return kept[2]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KeptValue:
         return KeptValue()

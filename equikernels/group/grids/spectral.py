@@ -171,8 +171,8 @@ class _Symmetries:
     """Vectors adapted to the turns and flips that carry a grid to itself.
 
     Attributes:
-        sectors: (even, odd, residue) under the flip, for each character of the exact turns that is +-1; residue
-            is that of the frequencies modulo `modulus`.
+        sectors: (even, odd, residue) under the flip, for each character of the exact turns that is +-1; the
+            residue is that of the frequencies modulo `modulus`.
         half, turned: on a square, the flip-even vectors that the half turn negates, and the same after a
             quarter turn: flip-odd ones. None on a rectangle.
     """
@@ -200,7 +200,9 @@ def _symmetries(grid: PixelGrid) -> _Symmetries:
     for residue, turn in ((0, 1), (2, -1)):
         powers = [1, turn, 1, turn]
         odd = powers + [-p for p in powers]
-        sectors.append((adapted_basis(turns + flips, powers + powers), adapted_basis(turns + flips, odd), residue))
+        sectors.append(
+            (adapted_basis(turns + flips, powers + powers), adapted_basis(turns + flips, odd), residue)
+        )
     even = adapted_basis([identity, half, mirror, mirror[half]], [1, -1, 1, -1])
     return _Symmetries(tuple(sectors), 4, even, sp.csc_array(even.tocsr()[quarter]))
 
@@ -227,9 +229,9 @@ def spectral_modes(grid: PixelGrid) -> SpectralModes:
         collector.add_sector(a, even, odd, residue, symmetries.modulus)
     # On P^2 = -1 the flip-even half E is carried to the flip-odd half by P, and P^-1 A is symmetric
     # on E: P^-1 A v = omega v makes (v, P v) a plane of signed frequency omega.
-    even, turned = symmetries.half, symmetries.turned
-    if even is not None and turned is not None and even.shape[1]:
-        symmetric = turned.T @ (a @ even)
+    half, turned = symmetries.half, symmetries.turned
+    if half is not None and turned is not None and half.shape[1]:
+        symmetric = turned.T @ (a @ half)
         omega, vectors = np.linalg.eigh(symmetric.toarray())
-        collector.add(_nearest(omega, 1, 4), even @ vectors, turned @ vectors)
+        collector.add(_nearest(omega, 1, 4), half @ vectors, turned @ vectors)
     return collector.modes()

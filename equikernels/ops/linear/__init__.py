@@ -44,8 +44,8 @@ def schur_linear(
     """y = x P(W)^T + b for a projection given by two bases and factors between their coordinates.
 
     P(W) = U_out (F o (U_out^T W U_in)) U_in^T on every m x n block of W ("Tunable Soft Equivariance with
-    Guarantees", arXiv 2603.26657, section 3, in closed form). `EquivariantProjector.block_projection` gives the
-    data of a projector.
+    Guarantees", arXiv 2603.26657, section 3, in closed form). `EquivariantProjector.block_projection` gives
+    the data of a projector.
 
     Args:
         x: features (..., C_in * n), channel-major.
@@ -54,8 +54,8 @@ def schur_linear(
         bias: (C_out * m,), added as it is.
         projection: bases, types and factors.
         parameter: "raw" or "schur".
-        plan: "weights", "schur", "structured", or "auto", the one with the fewest multiplications. All give the
-            same numbers to rounding. "structured" needs constant factors.
+        plan: "weights", "schur", "structured", or "auto", the one with the fewest multiplications. All give
+            the same numbers to rounding. "structured" needs constant factors.
 
     Returns:
         (..., C_out * m). Differentiable in x, w, bias and what the factors depend on.

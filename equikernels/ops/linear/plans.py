@@ -22,8 +22,8 @@ class Plan:
     """A way to apply a layer, and what it was chosen from.
 
     Attributes:
-        name: "weights": the projected weight, then a plain product; "schur": features and weights in the bases
-            of the two sides; "structured": only the weights between types that the projection keeps.
+        name: "weights": the projected weight, then a plain product; "schur": features and weights in the
+            bases of the two sides; "structured": only the weights between types that the projection keeps.
         batch: vectors that the count is for.
         training: whether the projection is counted, once forwards and once backwards, and the products three
             times; otherwise the projection is known and a product is counted once.

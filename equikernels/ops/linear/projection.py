@@ -22,8 +22,8 @@ class Side:
 
     Attributes:
         basis: the change to coordinates that fall into types.
-        types: for each type an integer array (dim, copies): its coordinates, those of one copy in a column. All
-            types together hold every coordinate once.
+        types: for each type an integer array (dim, copies): its coordinates, those of one copy in a column.
+            All types together hold every coordinate once.
     """
 
     basis: Basis

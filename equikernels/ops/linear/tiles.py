@@ -24,8 +24,8 @@ class Tile:
 
     Attributes:
         out, inn: indices of the types.
-        repeats: where it is one matrix for every of `repeats` coordinates of a copy (maps that commute with an
-            irrep of real type), the weight is that matrix alone; 1 otherwise.
+        repeats: where it is one matrix for every of `repeats` coordinates of a copy (maps that commute with
+            an irrep of real type), the weight is that matrix alone; 1 otherwise.
     """
 
     out: int
@@ -81,7 +81,7 @@ class Tiles:
     # -- weights ---------------------------------------------------------------------------------------------
 
     def pack(self, coordinates: Tensor) -> list[Tensor]:
-        """The matrices of all products from a whole weight in coordinates (C_out * m, C_in * n); differentiable.
+        """The matrices of all products, from a weight in coordinates (C_out * m, C_in * n); differentiable.
 
         A weight that is not finite somewhere, kept or not, makes them all NaN.
         """
@@ -259,7 +259,7 @@ class _Multiplied(torch.autograd.Function):
 
 
 def _sums(out: Tensor, products: list[tuple[slice, Tensor, Tensor]]) -> Tensor:
-    """out[:, columns] = the sum of left @ right over the products with these columns; zero where there is none."""
+    """out[:, columns] = the sum of left @ right over the products with these columns; zero where is none."""
     started: set[int] = set()
     for columns, left, right in products:
         if columns.start in started:

@@ -82,6 +82,20 @@ class Whole:
 
 
 @dataclass(frozen=True, eq=False)
+class Patches:
+    """P on the kernels of a convolution of fields (C_out * m, C_in * n, *kernel), as maps from a patch."""
+
+    projector: EquivariantProjector
+
+    def __call__(self, parameter: Tensor) -> Tensor:
+        return self.projector(parameter.flatten(1)).view(parameter.shape)
+
+    def dimension(self, parameter: Tensor) -> float:
+        m, n = self.projector.shape
+        return parameter.numel() / (m * n) * self.projector.dimension
+
+
+@dataclass(frozen=True, eq=False)
 class Kernels:
     """An invariant P on every kernel of a convolution (out, in / groups, *kernel): its last `axes` axes."""
 

@@ -280,7 +280,9 @@ def _linear(place: Place) -> Step:
         after = features_of(rep_out)
         if not same_action(place.action, before, place.scope.group, place.shape[-1]):
             raise Refusal(f"is softened for {before}, but what comes are {place.action}")
-        weight = part(module._parameters["weight"].detach())
+        raw = module._parameters.get("weight")
+        # A layer that is soft as built may train other coordinates: its attribute is the raw weight.
+        weight = part((module.weight if raw is None else raw).detach())
     bias = place.parts.get("bias")
     raw = module._parameters.get("bias")
     shift = torch.zeros(1) if raw is None else raw.detach()

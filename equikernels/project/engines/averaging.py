@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Group, PermutationRepresentation, Representation
-from equikernels.project.engines.engine import BlockEngine, Engine, Factors, float64
 from equikernels.ops import IndexMaps, group_average, group_correlate
-from equikernels.project.engines.engine import Engine, Factors, float64
+from equikernels.project.engines.engine import BlockEngine, Engine, Factors, float64
 from equikernels.project.engines.problems import central_value, character
 from equikernels.project.spectrum import Spectrum, spectrum_of
 

@@ -64,7 +64,7 @@ class SpectralEngine(BasesEngine):
         return self.factors_of_tables([response[index] for index in self._indices])
 
     def factors_of_tables(self, tables: list[Tensor]) -> Factors:
-        """Two factors for every pair of blocks, planes before axes: of Q(M), and of the rest between planes."""
+        """Two factors for every pair of blocks, planes before axes: of Q(M) and, between planes, the rest."""
         same, opposite, plane_axis, axis_plane, axis_axis = tables
         below = torch.cat([axis_plane, axis_axis], dim=1)
         return (

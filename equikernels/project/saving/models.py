@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equikernels.group import Group
 from equikernels.project.adapting.checkpoints import PREFIX, soften_metadata
-from equikernels.project.adapting.parts import Kernels, Part, Tokens, Whole
+from equikernels.project.adapting.parts import Kernels, Part, Patches, Tokens, Whole
 from equikernels.project.adapting.soften import AlreadySoftened
 from equikernels.project.adapting.softened import (
     is_softened,
@@ -87,11 +87,15 @@ def part_spec(part: Part) -> Spec:
     """The layout of a part as JSON; raises TypeError for a part of your own."""
     if type(part) is Whole:
         return {"layout": "whole"}
+    if type(part) is Patches:
+        return {"layout": "patches"}
     if type(part) is Kernels:
         return {"layout": "kernels", "axes": part.axes}
     if type(part) is Tokens:
         return {"layout": "tokens", "leading": part.leading}
-    raise TypeError(f"the part {type(part).__name__} cannot be saved: only Whole, Kernels and Tokens can")
+    raise TypeError(
+        f"the part {type(part).__name__} cannot be saved: only Whole, Patches, Kernels, Tokens can"
+    )
 
 
 def part_from(spec: Any, projector: EquivariantProjector) -> Part:
@@ -100,6 +104,9 @@ def part_from(spec: Any, projector: EquivariantProjector) -> Part:
     if layout == "whole":
         fields(spec, "a part", "layout")
         return Whole(projector)
+    if layout == "patches":
+        fields(spec, "a part", "layout")
+        return Patches(projector)
     if not isinstance(projector, InvariantProjector):
         raise ValueError(f"a part of the layout {layout!r} needs an invariant projector, got {projector!r}")
     if layout == "kernels":
@@ -322,7 +329,7 @@ def _parts_of(model: nn.Module, record: SoftenedRecord) -> dict[nn.Module, dict[
     for parameter in record.parameters:
         module = modules.get(parameter.module)
         kind = None if module is None else plain_class(module).__name__
-        if module is None or kind != parameter.type or parameter.parameter not in module._parameters:
+        if module is None or kind != parameter.type or not hasattr(module, parameter.parameter):
             raise ValueError(
                 f"of another model: {parameter.name} belongs to a {parameter.type} in the file, "
                 f"to {'nothing' if kind is None else 'a ' + kind} in the model"

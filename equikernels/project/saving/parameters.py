@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from equikernels.project.adapting.parts import Kernels, Part, Tokens, Whole
+from equikernels.project.adapting.parts import Kernels, Part, Patches, Tokens, Whole
 from equikernels.project.adapting.softened import Entry, plain_class, softened_entries
 from equikernels.project.projector import EquivariantProjector
 
@@ -46,7 +46,8 @@ def soft_parameters(model: nn.Module) -> Iterator[SoftParameter]:
     for path, module in model.named_modules():
         known = softened.get(path)
         for name, part in _built_in(module) if known is None else known:
-            raw = module._parameters.get(name)
+            # A layer that is soft as built may train other coordinates than its raw parameter's.
+            raw = module._parameters.get(name) if known is not None else getattr(module, name)
             if raw is not None:
                 yield SoftParameter(path, name, plain_class(module).__name__, part, raw, known is None)
 
@@ -55,8 +56,9 @@ def _built_in(module: nn.Module) -> Iterator[tuple[str, Part]]:
     """The parts of a layer that is soft as built: its projectors are attributes, as in SoftLinear."""
     for name, attribute in (("weight", "projector"), ("bias", "bias_projector")):
         projector = getattr(module, attribute, None)
-        if isinstance(projector, EquivariantProjector) and name in module._parameters:
-            yield name, Whole(projector)
+        if not isinstance(projector, EquivariantProjector) or getattr(module, name, None) is None:
+            continue
+        yield name, Patches(projector) if getattr(module, name).dim() > 2 else Whole(projector)
 
 
 def record_of(part: Part) -> str:
@@ -64,11 +66,13 @@ def record_of(part: Part) -> str:
     return Entry(part).record
 
 
-KNOWN_PARTS = (Whole, Kernels, Tokens)
+KNOWN_PARTS = (Whole, Patches, Kernels, Tokens)
 
 
-def projected_rows(part: Whole | Kernels | Tokens, raw: Tensor) -> Tensor:
+def projected_rows(part: Whole | Patches | Kernels | Tokens, raw: Tensor) -> Tensor:
     """A raw parameter as the matrix that its part's projector takes, so that certificates can speak of it."""
+    if isinstance(part, Patches):
+        return raw.flatten(1)
     if isinstance(part, Kernels):
         return raw.flatten(-part.axes).flatten(0, -2)
     if isinstance(part, Tokens):

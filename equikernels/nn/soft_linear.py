@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from equikernels.ops.linear import (
     multiply_tiles,
     scale_weight,
     synthesise_weight,
+    tiles_of,
 )
 from equikernels.project import Cutoff
 from equikernels.project.projected_weight import ProjectedWeight
@@ -84,7 +85,6 @@ class SoftLinear(SoftLayer):
         super().__init__(rep_in, rep_out, cutoff, shape, bias, parameter, device, dtype)
         self.channels_in, self.channels_out = channels_in, channels_out
         self.out_features, self.in_features = shape
-        self._found_tiles: Tiles | None = None
         possible = self._possible()
         if plan not in ("auto", *PLANS):
             raise ValueError(f'plan must be "auto", {", ".join(PLANS)}, got {plan!r}')
@@ -100,13 +100,7 @@ class SoftLinear(SoftLayer):
         projection = self._block_projection
         if projection is None or not projection.is_constant or not projection.operators:
             return None
-        if self._found_tiles is None:
-            self._found_tiles = Tiles(projection, self.channels_out, self.channels_in)
-        return self._found_tiles
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Made again from the projector.
-        return super().__getstate__() | {"_found_tiles": None}  # type: ignore[operator]
+        return tiles_of(projection, self.channels_out, self.channels_in)
 
     def _possible(self) -> tuple[str, ...]:
         if self._block_projection is None:

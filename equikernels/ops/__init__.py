@@ -11,6 +11,7 @@ from equikernels.ops.coordinate_decoder import (
     image_grid,
 )
 from equikernels.ops.fourier import shear_rotate, spectral_rotate
+from equikernels.ops.linear import BlockProjection, Plan, schur_linear
 from equikernels.ops.partitioning import partition, partition_rotate
 from equikernels.ops.permutation import cube_rotate, dihedral_rotate, rot90
 from equikernels.ops.rotation import rotate, rotate3d
@@ -18,9 +19,11 @@ from equikernels.ops.sampling import affine_sample
 from equikernels.ops.schur import SchurBlocks, schur_blocks, schur_project, schur_scale
 
 __all__ = [
+    "BlockProjection",
     "CoordinateMLPWeights",
-    "SchurBlocks",
     "IndexMaps",
+    "Plan",
+    "SchurBlocks",
     "affine_sample",
     "coordinate_mlp",
     "coordinate_mlp_log_likelihood",
@@ -35,6 +38,7 @@ __all__ = [
     "rotate",
     "rotate3d",
     "schur_blocks",
+    "schur_linear",
     "schur_project",
     "schur_scale",
     "shear_rotate",

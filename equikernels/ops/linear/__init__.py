@@ -9,7 +9,7 @@ from torch.nn import functional
 from equikernels.ops.linear.plans import PLANS, Plan, count_plans
 from equikernels.ops.linear.projection import BlockProjection, Operator, Side
 from equikernels.ops.linear.slabs import Slabs
-from equikernels.ops.linear.tiles import Tiles
+from equikernels.ops.linear.tiles import Tiles, tiles_of
 from equikernels.ops.linear.weights import analyse_weight, project_weight, scale_weight, synthesise_weight
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "scale_weight",
     "schur_linear",
     "synthesise_weight",
+    "tiles_of",
 ]
 
 
@@ -85,7 +86,7 @@ def schur_linear(
     channels_out, channels_in = w.shape[0] // m, w.shape[1] // n
     tiles = None
     if projection.is_constant and plan in ("auto", "structured"):
-        tiles = Tiles(projection, channels_out, channels_in)
+        tiles = tiles_of(projection, channels_out, channels_in)
     if plan == "structured" and tiles is None:
         raise ValueError('plan: "structured" needs constant factors, but these depend on something trained')
     if plan == "auto":

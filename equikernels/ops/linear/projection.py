@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -51,6 +52,7 @@ class BlockProjection:
         scale: F on blocks (..., m, n) in coordinates, differentiable; must not change its argument.
         find_operators: gives F by pairs of types (out, in) where it is not zero, float64; None where F is not
             constant, as with a cut-off that is trained.
+        known_tiles: what is made of `operators` for numbers of channels, kept.
         scale_into: the same F for plain tensors of the CPU: ``scale_into(x, out)``, where out may be x; None:
             there is no such kernel.
     """
@@ -60,6 +62,7 @@ class BlockProjection:
     scale: Callable[[Tensor], Tensor]
     find_operators: Callable[[], Mapping[tuple[int, int], Operator]] | None = None
     scale_into: Callable[[Tensor, Tensor], None] | None = None
+    known_tiles: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
 
     @property
     def is_constant(self) -> bool:

@@ -85,7 +85,12 @@ class Tiles:
 
         A weight that is not finite somewhere, kept or not, makes them all NaN.
         """
-        parts = _Take.apply(coordinates, self)  # type: ignore[no-untyped-call]
+        composed = is_traced(coordinates) or is_transformed() or has_hidden_batch(coordinates)
+        parts: Sequence[Tensor] = (
+            [self._selected(tile, coordinates) for tile in self.tiles]
+            if composed
+            else _Take.apply(coordinates, self)  # type: ignore[no-untyped-call]
+        )
         matrices = [self._apply(k, part) for k, part in enumerate(parts)]
         visible = 0 * torch.linalg.vector_norm(coordinates.detach(), float("inf"))
         return [torch.cat([matrices[k] for k in joined], dim=1) + visible for joined in self._joined]
@@ -101,6 +106,15 @@ class Tiles:
                 part[:, a, :, :, b] = blocks[:, rows][..., columns]
             parts.append(part)
         return tuple(parts)
+
+    def _selected(self, tile: Tile, coordinates: Tensor) -> Tensor:
+        """One tile's part as `take` gives it, in operations that everything traces."""
+        rows, columns = (
+            torch.tensor(side.types[k].flatten(), device=coordinates.device) for side, k in self._sides(tile)
+        )
+        (d_out, copies_out), (d_in, copies_in) = (side.types[k].shape for side, k in self._sides(tile))
+        part = self._blocks(coordinates).index_select(1, rows).index_select(3, columns)
+        return part.view(-1, d_out, copies_out, self.inn.channels, d_in, copies_in)
 
     def put(self, parts: tuple[Tensor, ...]) -> Tensor:
         """The adjoint of `take`."""
@@ -197,6 +211,14 @@ class Tiles:
         return _placed(products, self.width, x)
 
 
+def tiles_of(projection: BlockProjection, channels_out: int, channels_in: int) -> Tiles:
+    """The tiles of a projection, made once for each pair of channels; outside of a compiled function."""
+    key = (channels_out, channels_in)
+    if key not in projection.known_tiles:
+        projection.known_tiles[key] = Tiles(projection, channels_out, channels_in)
+    return projection.known_tiles[key]  # type: ignore[no-any-return]
+
+
 def _placed(products: list[tuple[slice, Tensor]], width: int, like: Tensor) -> Tensor:
     """The sum of all products, each in its columns of a tensor of this width."""
     out = like.new_zeros(*like.shape[:-1], width)
@@ -259,18 +281,20 @@ class _Multiplied(torch.autograd.Function):
 
 
 def _sums(out: Tensor, products: list[tuple[slice, Tensor, Tensor]]) -> Tensor:
-    """out[:, columns] = the sum of left @ right over the products with these columns; zero where is none."""
-    started: set[int] = set()
-    for columns, left, right in products:
-        if columns.start in started:
-            out[:, columns].addmm_(left, right)
-        else:
+    """out[:, columns] = the sum of left @ right over the products with these columns; zero where is none.
+
+    Columns of two products may be the same, apart, or overlap in part.
+    """
+    written = 0  # everything before this column is
+    for columns, left, right in sorted(products, key=lambda product: product[0].start):
+        if columns.start >= written:
+            out[:, written : columns.start] = 0
             torch.mm(left, right, out=out[:, columns])
-        started.add(columns.start)
-    position = 0
-    for start, stop in [*sorted({(c.start, c.stop) for c, _, _ in products}), (out.shape[1], out.shape[1])]:
-        out[:, position:start] = 0
-        position = stop
+        else:
+            out[:, written : max(written, columns.stop)] = 0
+            out[:, columns].addmm_(left, right)
+        written = max(written, columns.stop)
+    out[:, written:] = 0
     return out
 
 

@@ -10,8 +10,12 @@ from equikernels.ops.linear.tiles import Tiles
 
 PLANS = ("weights", "schur", "structured")
 
-PER_FACTOR = 4
-"""Multiplications that the factors of one entry of a weight are taken for: they cost a pass over memory."""
+# What is bound by memory, in multiplications of large products that take as long; measured on a CPU.
+PER_FACTOR = 64
+"""Of the factors of one entry of a weight."""
+
+PER_PACKED = 1200
+"""Of one kept entry on its way from a whole weight into the matrix of a product."""
 
 PER_PRODUCT = 2**15
 """Multiplications that a product is taken for before its first one: its call costs microseconds."""
@@ -68,7 +72,6 @@ def count_plans(
         rows * channels_in * inn.basis.multiplications + columns * channels_out * out.basis.multiplications
     )
     around = batch * (channels_in * inn.basis.multiplications + channels_out * out.basis.multiplications)
-    factors = PER_FACTOR * whole
     changes = {"weights": 2, "schur": 1, "structured": 1}
     if parameter == "schur":
         changes = {"weights": 1, "schur": 0, "structured": 0}
@@ -77,9 +80,11 @@ def count_plans(
         products["structured"] = batch * tiles.multiplications + around + PER_PRODUCT * len(tiles.parts)
     counts = dict(products)
     if training:
-        share = {"structured": tiles.multiplications / whole if tiles is not None and whole else 1.0}
+        passes = {"weights": PER_FACTOR * whole, "schur": PER_FACTOR * whole}
+        if tiles is not None:
+            passes["structured"] = PER_PACKED * tiles.entries
         counts = {
-            name: 3 * count + 2 * changes[name] * change + round(2 * factors * share.get(name, 1.0))
+            name: 3 * count + 2 * changes[name] * change + 2 * passes[name]
             for name, count in products.items()
         }
     best = min(counts, key=lambda name: (counts[name], PLANS.index(name)))

@@ -67,6 +67,11 @@ class Tiles:
             for tile, (rows, columns) in zip(self.tiles, self.shapes, strict=True)
         )
 
+    @property
+    def entries(self) -> int:
+        """Entries of all matrices."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
     @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of every tile's weight."""

@@ -137,7 +137,7 @@ def schur_blocks(eigenvalues: Any, distance: int = 1) -> SchurBlocks:
             continue
         partner = at + int(distance)
         inside = partner < len(values)
-        if not inside or steps[partner] != 0 or values[partner] != values[at].conjugate():
+        if not inside or values[partner] != values[at].conjugate():
             raise ValueError(
                 f"eigenvalues: expected the conjugate of entry {at}, {values[at]}, at entry {partner}, "
                 f"got {f'{values[partner]}' if inside else f'{len(values)} entries'}"

@@ -61,7 +61,7 @@ def schur_project(
             once where you can; inside torch.compile and torch.export that is the only way.
         eigenvalues_in: of A, n of them.
         cutoff: a number >= 0, or a tensor without dimensions on the device of `w`. A hard cut-off of 0
-            removes everything, infinity nothing.
+            removes everything but what `at_cutoff` keeps, infinity nothing.
         width: None, a hard cut-off: f = 1 for sigma < cutoff - tolerance, `at_cutoff` for |sigma - cutoff| <=
             tolerance, 0 above. Or a number or tensor > 0, a smooth one: f = 1 for sigma <= cutoff,
             exp(-(sigma - cutoff) / width) above.

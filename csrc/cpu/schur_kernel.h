@@ -67,6 +67,42 @@ __attribute__((noinline)) void scale_near(const T* __restrict a, const T* __rest
   }
 }
 
+// Every value and its neighbour exchanged, two by two.
+template <class V>
+EQUIKERNELS_INLINE V swapped(V v) {
+  constexpr int kLanes = int(sizeof(V) / sizeof(v[0]));
+  if constexpr (kLanes == 2) return __builtin_shufflevector(v, v, 1, 0);
+  if constexpr (kLanes == 4) return __builtin_shufflevector(v, v, 1, 0, 3, 2);
+  if constexpr (kLanes == 8) return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+  if constexpr (kLanes == 16) {
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  }
+}
+
+// Two rows a, b of a block, with columns that are all pairs of neighbours. Results may take the place of what they are
+// made of.
+template <class T>
+__attribute__((noinline)) void scale_pairs(const T* a, const T* b, const T* own, const T* half, T* x, T* y,
+                                           int64_t count) {
+  typedef typename Wide<T>::type V;
+  constexpr int64_t kLanes = int64_t(sizeof(V) / sizeof(T));
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    const V s = load_unaligned<V>(own + j), t = load_unaligned<V>(half + j);
+    const V p = load_unaligned<V>(a + j), q = load_unaligned<V>(b + j);
+    const auto mixes = t != 0;
+    store_unaligned(x + j, mixes ? s * p + t * swapped(q) : s * p);
+    store_unaligned(y + j, mixes ? s * q - t * swapped(p) : s * q);
+  }
+  for (; j < count; j += 2) {
+    const T s = own[j], t = half[j], a1 = a[j], a2 = a[j + 1], b1 = b[j], b2 = b[j + 1];
+    x[j] = t != 0 ? s * a1 + t * b2 : s * a1;
+    x[j + 1] = t != 0 ? s * a2 - t * b1 : s * a2;
+    y[j] = t != 0 ? s * b1 - t * a2 : s * b1;
+    y[j + 1] = t != 0 ? s * b2 + t * a1 : s * b2;
+  }
+}
+
 // A run of first columns and, at a distance, their partners. Results may take the place of what they are made of.
 template <class T>
 __attribute__((noinline)) void scale_far(const T* a, const T* b, const T* own, const T* half, int64_t distance, T* x,
@@ -115,6 +151,14 @@ struct Lines {
   T* half(int64_t row) const { return line<T>(scratch, plan, 6 + 2 * row); }
 };
 
+enum class Columns { near, pairs, runs };
+
+inline Columns columns_of(const SchurJob& job, const SchurPiece& piece) {
+  if (job.column.distance >= equikernels::kSchurRuns) return Columns::runs;
+  const bool all = 2 * (piece.end_column - piece.first_column) == piece.length;
+  return all && job.column.distance == 1 ? Columns::pairs : Columns::near;
+}
+
 // The two rows of a pair, columns in runs.
 template <class T>
 void scale_runs(const SchurJob& job, const SchurPiece& piece, int64_t repeats, const T* a, const T* b, const T* own,
@@ -132,10 +176,16 @@ void scale_unit(const SchurJob& job, int64_t unit, char* scratch) {
   typedef Compute<S> T;
   const SchurPiece piece(job, unit);
   const Lines<T> lines(scratch, job.plan);
-  const bool runs = job.column.distance >= equikernels::kSchurRuns;
+  const Columns columns = columns_of(job, piece);
   const int64_t from_step = job.w.stride[3], to_step = job.out_stride[3];
   // Rows of the type that is computed in need no scratch where results never take the place of what is yet to be read.
-  const bool direct = runs && sizeof(S) == sizeof(T) && from_step == 1 && to_step == 1;
+  const bool direct = columns != Columns::near && sizeof(S) == sizeof(T) && from_step == 1 && to_step == 1;
+  const auto scale_two = [&](int64_t repeats, int64_t count, const T* own, const T* half, const T* a, const T* b, T* x,
+                             T* y) {
+    if (columns == Columns::runs) scale_runs(job, piece, repeats, a, b, own, half, x, y);
+    if (columns == Columns::pairs) scale_pairs(a, b, own, half, x, y, count);
+    if (columns == Columns::near) scale_near(a, b, own, half, lines.first, job.column.distance, x, y, count);
+  };
   mark_first_columns(job, piece, lines.first);
   repeat(lines.first, piece.length, job.plan.repeats);
   for (int64_t row = piece.first_row; row < piece.end_row; ++row) {
@@ -157,7 +207,7 @@ void scale_unit(const SchurJob& job, int64_t unit, char* scratch) {
       if (direct) {
         const T *a = reinterpret_cast<const T*>(from), *b = reinterpret_cast<const T*>(from_partner);
         T *x = reinterpret_cast<T*>(to), *y = reinterpret_cast<T*>(to_partner);
-        if (two) scale_runs(job, piece, lead.repeats, a, b, own, half, x, y);
+        if (two) scale_two(lead.repeats, count, own, half, a, b, x, y);
         else scale_one(a, own, x, count);
         continue;
       }
@@ -166,8 +216,7 @@ void scale_unit(const SchurJob& job, int64_t unit, char* scratch) {
         scale_one(lines.a, own, lines.x, count);
       } else {
         load_line(lines.b, from_partner, from_step, count);
-        if (runs) scale_runs(job, piece, lead.repeats, lines.a, lines.b, own, half, lines.x, lines.y);
-        else scale_near(lines.a, lines.b, own, half, lines.first, job.column.distance, lines.x, lines.y, count);
+        scale_two(lead.repeats, count, own, half, lines.a, lines.b, lines.x, lines.y);
         store_line(to_partner, lines.y, to_step, count);
       }
       store_line(to, lines.x, to_step, count);

@@ -66,6 +66,10 @@ struct Lead {
   }
 };
 
+inline void load_line(double* __restrict to, const float* from, int64_t stride, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
+}
+
 template <class S, class T>
 inline void load_line(T* __restrict to, const S* from, int64_t stride, int64_t count) {
   int64_t i = 0;

@@ -85,13 +85,17 @@ def test_batched_gradients(make: tuple[Callable[..., Call], Callable[..., tuple[
 @pytest.mark.parametrize("needs", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1)], ids=str)
 def test_any_subset_of_gradients(needs: tuple[int, int, int]) -> None:
     sides = SIDES["neighbours"]
-    gradients = []
+    first, second = [], []
     for backend in BACKENDS:
         given = [x.requires_grad_(bool(need)) for x, need in zip(arguments(sides), needs, strict=True)]
         wanted = [x for x in given if x.requires_grad]
-        gradients.append(torch.autograd.grad(scaling(sides, backend)(*given).pow(2).sum(), wanted))
-    for x, y in zip(*gradients, strict=True):
-        torch.testing.assert_close(x, y, **STRICT)
+        first += [
+            torch.autograd.grad(scaling(sides, backend)(*given).pow(3).sum(), wanted, create_graph=True)
+        ]
+        second += [torch.autograd.grad(sum(x.square().sum() for x in first[-1]), wanted)]
+    for pair in (first, second):
+        for x, y in zip(*pair, strict=True):
+            torch.testing.assert_close(x, y, **STRICT)
 
 
 def test_weights_are_kept_only_for_tables() -> None:

@@ -211,9 +211,10 @@ def test_values_that_are_not_finite_stay_in_their_block(backend: str) -> None:
     clean = schur_scale(w, *tables(sizes, sizes), sizes, sizes, backend=backend)
     blocks = ((0, 1), (1, 3), (3, 5), (5, 6))
     for bad in (torch.inf, torch.nan):
-        for (r, r_end), (c, c_end) in product(blocks, blocks):
+        corners = product(product(blocks, (0, -1)), product(blocks, (0, -1)))
+        for ((r, r_end), low), ((c, c_end), right) in corners:
             spoilt = w.clone()
-            spoilt[r, c_end - 1] = bad
+            spoilt[(r, r_end - 1)[low], (c, c_end - 1)[right]] = bad
             ours = schur_scale(spoilt, *tables(sizes, sizes), sizes, sizes, backend=backend)
             inside = torch.zeros(6, 6, dtype=torch.bool)
             inside[r:r_end, c:c_end] = True

@@ -119,6 +119,14 @@ inline void narrow(S* to, float x) {
   store_some(to, Float4{x, 0, 0, 0}, 1);
 }
 
+// Columns of the next tile: rows of an orbit lie far apart, and gathers reach a row's lines in no order that the
+// processor would foresee.
+template <int kWrite, class S>
+EQUIKERNELS_INLINE void prefetch(const S* row, int64_t length) {
+  constexpr int64_t kLine = 64 / sizeof(S);
+  for (int64_t j = 0; j < length; j += kLine) __builtin_prefetch(row + j, kWrite);
+}
+
 // to[place[j]] = from[offset[j]].
 template <class S, class T>
 EQUIKERNELS_INLINE void spread(S* to, const T* from, const AveragePlan& plan, int64_t a, int64_t length) {
@@ -210,6 +218,7 @@ void average_unit(const AveragePlan& plan, int64_t unit, char* scratch) {
       for (int64_t k = 0; k < gathered; ++k) {
         const int64_t b = needed[k];
         const S* const row = w + channel * plan.w_layout.channel + moved[b] * plan.w_layout.row;
+        if (tile + 1 < span.tile_end) prefetch<0>(row + plan.tile * plan.w_layout.channel, length);
         gather(v + b * plan.pitch, row, plan.w_columns, b, plan.length, length);
       }
       for (int64_t i = 0; i < rows; i += kRowsAtOnce) {
@@ -219,6 +228,7 @@ void average_unit(const AveragePlan& plan, int64_t unit, char* scratch) {
         for (int64_t r = 0; r < together; ++r) {
           const int64_t a = element[i + r];
           S* const to = out + channel * plan.out_layout.channel + moved[a] * plan.out_layout.row;
+          if (tile + 1 < span.tile_end) prefetch<1>(to + plan.tile * plan.out_layout.channel, length);
           spread(to, result + r * plan.pitch, plan, a, length);
         }
       }

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equikernels.ops.tracing import is_traced
+
 
 class IndexMaps:
     """How the elements of a finite group permute the rows and the columns of a block.
@@ -68,10 +70,13 @@ class IndexMaps:
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         """Maps on rows and columns and the places of a b^-1, each (1, order, ...), kept for each device."""
-        name = str(device)
-        if name not in self._on:
-            self._on[name] = tuple(x.to(device) for x in self._on["cpu"])
-        return self._on[name]
+        kept = self._on.get(str(device))
+        if kept is None:
+            kept = tuple(x.to(device) for x in self._on["cpu"])
+            # What a tracer sees must not outlive it.
+            if not is_traced(*kept):
+                self._on[str(device)] = kept
+        return kept
 
     def __repr__(self) -> str:
         return f"IndexMaps(order {self.order}, blocks {self._shape[0]} x {self._shape[1]})"

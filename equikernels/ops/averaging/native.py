@@ -12,17 +12,17 @@ from equikernels.ops.extension import addressable, in_large_pages, native
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
-# Columns of a block may lie so far apart; beyond, blocks are copied first.
+# Rows and columns of a block may lie so far apart; beyond, blocks are copied.
 _REACH = 2**30
 
 
 def average(w: Tensor, weights: Tensor, sources_out: Tensor, sources_in: Tensor, table: Tensor) -> Tensor:
     """Averages of w (S, ..., m, n) with weights (S, order); a dense w keeps its layout."""
-    w = _readable(w)
+    w = addressable(w)
     out = torch.empty_like(w)
-    in_large_pages(out)
-    average_into(out, w, weights, sources_out, sources_in, table)
-    return out
+    near = in_large_pages(torch.empty(w.shape, dtype=w.dtype) if _is_far(out) else out)
+    average_into(near, w, weights, sources_out, sources_in, table)
+    return out if near is out else out.copy_(near)
 
 
 def average_into(
@@ -30,14 +30,15 @@ def average_into(
 ) -> None:
     """The same written to `out`, of the shape and dtype of w, in memory of its own with any strides.
 
-    Nothing is recorded for autograd.
+    Nothing is recorded for autograd. Raises ValueError where columns of a block of `out` lie more than 2^31
+    elements apart.
     """
     if out.numel() == 0:
         return
     w, weights = _readable(w), addressable(weights).contiguous()
     maps = sources_out, sources_in
     size, (out_stride, w_stride) = dimensions(out, w)
-    if abs(out.stride(-2)) < abs(out.stride(-1)):
+    if out.stride(-2) < out.stride(-1):
         # Rows are what is contiguous: the average of the transposed blocks.
         maps = sources_in, sources_out
         for numbers in (size, out_stride, w_stride):
@@ -56,7 +57,7 @@ def correlate(g: Tensor, w: Tensor, sources_out: Tensor, sources_in: Tensor, tab
         return result
     maps = sources_out, sources_in
     size, (w_stride, g_stride) = dimensions(w, g)
-    if abs(w.stride(-2)) < abs(w.stride(-1)):
+    if w.stride(-2) < w.stride(-1):
         maps = sources_in, sources_out
         for numbers in (size, w_stride, g_stride):
             numbers[-2:] = reversed(numbers[-2:])
@@ -69,7 +70,9 @@ def correlate(g: Tensor, w: Tensor, sources_out: Tensor, sources_in: Tensor, tab
 
 def _readable(w: Tensor) -> Tensor:
     w = addressable(w)
-    far = any(
-        (size - 1) * abs(step) >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True)
-    )
-    return w.contiguous() if far else w
+    return w.contiguous() if _is_far(w) else w
+
+
+def _is_far(w: Tensor) -> bool:
+    """Whether rows or columns of a block lie farther apart than the kernels' offsets reach."""
+    return any((size - 1) * step >= _REACH for size, step in zip(w.shape[-2:], w.stride()[-2:], strict=True))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from equikernels.group import CyclicGroup, DihedralGroup, pixel_grid
@@ -94,6 +96,33 @@ def test_layouts(name: str, layout: str) -> None:
     for left, right in ((g, strided), (layouts(g)[layout], w)):
         ours = group_correlate(left, right, maps, backend="cpp")
         torch.testing.assert_close(ours, overlaps, rtol=0, atol=1e-14 * float(g.norm() * w.norm()))
+
+
+sizes = st.tuples(*(st.integers(1, 6) for _ in range(3)))
+
+
+@given(sizes, st.permutations(range(5)), st.sampled_from(["S_3", "C_4 3x3", "C_4 grid to regular"]))
+def test_any_order_of_dimensions(lead: tuple[int, int, int], order: list[int], name: str) -> None:
+    w, weights, maps = case(name, lead, torch.float64)
+    memory = w.permute(order).contiguous().permute([order.index(axis) for axis in range(5)])
+    ours = group_average(memory, maps, weights, backend="cpp")
+    torch.testing.assert_close(ours, plain_sum(w, weights, MAPS[name]), rtol=0, atol=1e-12)
+    overlaps = group_correlate(w + 1, memory, maps, backend="cpp")
+    torch.testing.assert_close(overlaps, plain_overlaps(w + 1, w, MAPS[name]), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "entries outermost", "every second column"])
+def test_blocks_beyond_the_reach_of_offsets(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are copied; the result still keeps the layout of a dense weight."""
+    w, weights, maps = case("C_4 4x4", (2, 3), torch.float64)
+    strided = layouts(w)[layout]
+    expected = group_average(w, maps, weights), group_correlate(w, w, maps)
+    monkeypatch.setattr(native, "_REACH", 1)
+    ours = group_average(strided, maps, weights, backend="cpp")
+    assert ours.stride() == torch.empty_like(strided).stride()
+    torch.testing.assert_close(ours, expected[0], rtol=0, atol=1e-13)
+    overlaps = group_correlate(strided, strided, maps, backend="cpp")
+    torch.testing.assert_close(overlaps, expected[1], rtol=1e-13, atol=1e-11)
 
 
 @pytest.mark.parametrize("lead", [(), (1,), (0,), (4, 0, 2), (2, 3, 4, 5), (300,)], ids=str)

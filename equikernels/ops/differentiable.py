@@ -21,8 +21,8 @@ from torch.autograd import forward_ad
 from equikernels.ops.tracing import (
     fold,
     has_hidden_batch,
+    is_plain,
     is_traced,
-    is_transformed,
     refuse_dual_numbers,
     refuse_forward_mode,
     unfold,
@@ -156,15 +156,16 @@ def differentiable(
 
     def call(*arguments: Any) -> Any:
         given = arguments[:tensors]
+        if is_plain(given):
+            if torch.is_grad_enabled() and any(map(_requires_grad, given)):
+                return reverse_only.apply(*arguments)  # type: ignore[attr-defined]
+            return launch(*arguments)
         if is_traced(*given):
             refuse_forward_mode(operation, given)
             return traced(*arguments)
         if has_hidden_batch(*given):
             return traced(*arguments)
-        if is_transformed():
-            return function.apply(*arguments)  # type: ignore[attr-defined]
-        if torch.is_grad_enabled() and any(map(_requires_grad, given)):
-            return reverse_only.apply(*arguments)  # type: ignore[attr-defined]
-        return launch(*arguments)
+        # What is left is a transform, or forward mode.
+        return function.apply(*arguments)  # type: ignore[attr-defined]
 
     return call

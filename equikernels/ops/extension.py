@@ -26,10 +26,9 @@ def addressable(x: Tensor) -> Tensor:
     """The same values, in memory; the tensor itself wherever it can be."""
     # Lazily negated and conjugated views and lazily allocated zeros exist in eager torch; their memory does
     # not hold their values.
-    if x.is_neg():
-        x = x.resolve_neg()
-    if x.is_conj():
-        x = x.resolve_conj()
+    if not (x.is_neg() or x.is_conj() or x._is_zerotensor()):
+        return x
+    x = x.resolve_neg().resolve_conj()
     return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if x._is_zerotensor() else x
 
 

@@ -157,7 +157,7 @@ def _check_elements(z: Tensor, g: Tensor | int, name: str) -> None:
         raise TypeError(f"{name}: expected an integer dtype, got {g.dtype}")
     if g.device != z.device:
         raise ValueError(f"{name}: expected on the device of z, {z.device}, got {g.device}")
-    if g.dim() != 0 and (g.dim() != 1 or g.shape[0] != z.shape[0]):
+    if g.dim() != 0 and g.shape != z.shape[:1]:
         raise ValueError(
             f"{name}: expected shape ({z.shape[0]},), one element per sample, got {tuple(g.shape)}"
         )
@@ -165,15 +165,14 @@ def _check_elements(z: Tensor, g: Tensor | int, name: str) -> None:
 
 def _elements(z: Tensor, g: Tensor | int, name: str, kind: str) -> Tensor:
     """The elements as int64 (N,)."""
-    batch = z.shape[0]
     if not isinstance(g, Tensor):
         count = len(TABLES[kind])
         # Any number of turns is one, however large the integer.
         g = int(g) % count if kind == "turns" else int(g)
         if not 0 <= g < count:
             raise ValueError(f"{name}: expected elements 0 .. {count - 1}, got {g}")
-        return torch.full((batch,), g, dtype=torch.int64, device=z.device)
-    g = g.expand(batch) if g.dim() == 0 else g
+        return torch.full((z.shape[0],), g, dtype=torch.int64, device=z.device)
+    g = g.expand(z.shape[0]) if g.dim() == 0 else g
     return g if g.dtype == torch.int64 else g.to(torch.int64)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, native, result_like
 from equikernels.ops.permutation.elements import INVERSES, TABLES, Table
 from equikernels.ops.permutation.reference import output_shape
 
@@ -30,11 +30,7 @@ _ADDRESSES = {key: (numbers.ctypes.data, len(numbers)) for key, numbers in _NUMB
 def permute(z: Tensor, g: Tensor, kind: str, inverse: bool, swapped: bool) -> Tensor:
     """Move every sample by its element, or by the element's inverse."""
     z, g = addressable(z), addressable(g)
-    # The usual case first: a shape that has to be told costs as much as a small permutation.
-    if swapped:
-        out = torch.empty(output_shape(z, swapped), dtype=z.dtype)
-    else:
-        out = torch.empty_like(z, memory_format=torch.contiguous_format)
+    out = torch.empty(output_shape(z, swapped), dtype=z.dtype) if swapped else result_like(z)
     sizes: tuple[int, ...] = z.shape
     stride = z.stride()
     if len(sizes) == 4:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from equikernels.ops.arguments import compute_dtype
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, native, result_like
 
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -16,7 +16,7 @@ _NO_STRIDE: tuple[int, ...] = (0, 0, 0, 0)
 def apply(z: Tensor, theta: Tensor, order: int) -> Tensor:
     """A_k z, with A_k the k-th derivative of the rotation with respect to its angle; k = `order`."""
     z, theta = addressable(z), addressable(theta)
-    out = torch.empty(z.shape, dtype=z.dtype)
+    out = result_like(z)
     native.rotate_apply(
         _STORAGE[z.dtype], order, torch.get_num_threads(), z.shape,
         z.data_ptr(), z.stride(), theta.data_ptr(), theta.stride(0), out.data_ptr(),
@@ -51,7 +51,7 @@ def _backward(
         z_address, z_stride = z.data_ptr(), z.stride()
     # Zeros, because a sample without channels or pixels still has an angle, and its gradient is zero.
     theta_grad = torch.zeros(theta.shape if z is not None else (0,), dtype=compute_dtype(grad.dtype))
-    z_grad = torch.empty(grad.shape if need_z else (0,), dtype=grad.dtype)
+    z_grad = result_like(grad) if need_z else torch.empty(0, dtype=grad.dtype)
     native.rotate_backward(
         _STORAGE[grad.dtype], order, torch.get_num_threads(), grad.shape,
         grad.data_ptr(), grad.stride(), z_address, z_stride, theta.data_ptr(), theta.stride(0),

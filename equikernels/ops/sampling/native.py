@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, native, result_like
 
 # In the order of equikernels::Storage and equikernels::Padding, and the taps along each axis.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -17,7 +17,7 @@ _NO_STRIDE: tuple[int, ...] = (0, 0, 0, 0, 0)
 def apply(z: Tensor, matrix: Tensor, directions: Tensor, mode: str, padding: str) -> Tensor:
     """F_k z: the k-th derivative of sampling at M [p; 1] along the k directions; k = len(directions)."""
     z, matrix, directions = addressable(z), addressable(matrix), addressable(directions)
-    out = torch.empty(z.shape, dtype=z.dtype)
+    out = result_like(z)
     shape, stride = _volume(z)
     native.sample_apply(
         _STORAGE[z.dtype], z.dim() - 2, _TAPS[mode], _PADDING[padding], torch.get_num_threads(),
@@ -74,7 +74,7 @@ def _backward(
     shape, grad_stride = _volume(grad)
     # Zeros, because a sample without channels or pixels still has a matrix, and its gradient is zero.
     matrix_grad = torch.zeros(matrix.shape if z is not None else (0,), dtype=matrix.dtype)
-    z_grad = torch.empty(grad.shape if need_z else (0,), dtype=grad.dtype)
+    z_grad = result_like(grad) if need_z else torch.empty(0, dtype=grad.dtype)
     native.sample_backward(
         _STORAGE[grad.dtype], grad.dim() - 2, _TAPS[mode], _PADDING[padding], torch.get_num_threads(),
         shape, grad.data_ptr(), grad_stride, z_address, z_stride, matrix.data_ptr(), matrix.stride(),

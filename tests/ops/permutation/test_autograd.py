@@ -235,3 +235,11 @@ def test_integers_pass_through_every_transform(dtype: torch.dtype) -> None:
     assert torch.equal(torch.func.grad(both)(weight, z[0]), rot90(z[0], k).float())
     _, tangent = torch.func.jvp(masked, (weight,), (weight,))
     torch.testing.assert_close(tangent, masked(weight))
+
+
+def test_tensors_that_a_transform_does_not_know() -> None:
+    """What is used inside torch.func.vmap, but not mapped, keeps the gradient of the outer world."""
+    z = torch.rand(2, 1, 3, 3, requires_grad=True)
+    k = torch.tensor([1, 2])
+    out = torch.func.vmap(lambda x: (x * rot90(z, k)).sum())(torch.tensor([1.0, 2.0, 4.0]))
+    assert torch.equal(torch.autograd.grad(out.sum(), z)[0], torch.full_like(z, 7))

@@ -103,8 +103,8 @@ equikernels::Numbers numbers(uintptr_t data, const Pair& stride) {
   return {reinterpret_cast<const void*>(data), {stride[0], stride[1]}};
 }
 
-SplitJob make_split(int storage, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t mask,
-                    const Pair& mask_stride, uintptr_t out) {
+SplitJob make_split(int storage, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t soft,
+                    const Pair& soft_stride, double threshold, uintptr_t out) {
   if (storage < 0 || storage > 3) throw std::invalid_argument("storage: expected 0 to 3, got " + std::to_string(storage));
   SplitJob job{};
   job.images.storage = static_cast<equikernels::Storage>(storage);
@@ -114,13 +114,14 @@ SplitJob make_split(int storage, const Quadruple& shape, uintptr_t z, const Quad
   job.images.width = shape[3];
   job.images.z = images(z, z_stride);
   job.images.out = reinterpret_cast<void*>(out);
-  job.mask = numbers(mask, mask_stride);
+  job.soft = numbers(soft, soft_stride);
+  job.threshold = threshold;
   return job;
 }
 
-void split(int storage, int threads, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t mask,
-           const Pair& mask_stride, uintptr_t z_v, uintptr_t z_i) {
-  SplitJob job = make_split(storage, shape, z, z_stride, mask, mask_stride, z_v);
+void split(int storage, int threads, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride, uintptr_t soft,
+           const Pair& soft_stride, double threshold, uintptr_t z_v, uintptr_t z_i) {
+  SplitJob job = make_split(storage, shape, z, z_stride, soft, soft_stride, threshold, z_v);
   job.other = reinterpret_cast<void*>(z_i);
   py::gil_scoped_release unlocked;
   equikernels::split(job, threads);
@@ -128,12 +129,13 @@ void split(int storage, int threads, const Quadruple& shape, uintptr_t z, const 
 
 void split_backward(int storage, int threads, const Quadruple& shape, uintptr_t grad_v, const Quadruple& grad_v_stride,
                     uintptr_t grad_i, const Quadruple& grad_i_stride, uintptr_t z, const Quadruple& z_stride,
-                    uintptr_t mask, const Pair& mask_stride, uintptr_t z_grad, uintptr_t mask_grad) {
-  SplitJob job = make_split(storage, shape, z, z_stride, mask, mask_stride, z_grad);
+                    uintptr_t soft, const Pair& soft_stride, double threshold, uintptr_t z_grad,
+                    uintptr_t soft_grad) {
+  SplitJob job = make_split(storage, shape, z, z_stride, soft, soft_stride, threshold, z_grad);
   job.grad_v = images(grad_v, grad_v_stride);
   job.grad_i = images(grad_i, grad_i_stride);
   py::gil_scoped_release unlocked;
-  equikernels::split_backward(job, reinterpret_cast<void*>(mask_grad), threads);
+  equikernels::split_backward(job, reinterpret_cast<void*>(soft_grad), threads);
 }
 
 void partition_forward(int storage, int threads, const Quadruple& shape, uintptr_t z, const Quadruple& z_stride,

@@ -27,12 +27,14 @@ struct PartitionJob {
   void* upstream;          // gradient to the turned images, contiguous, in the compute type; see partition.cpp
 };
 
-// No angles and no geometry: each channel goes one of two ways.
+// No angles and no geometry: each channel goes one of two ways, as the number that it has beside it is above the
+// threshold or not; the threshold is rounded to the type of those numbers.
 struct SplitJob {
   RotateJob images;  // z; out is z_v, or in the backward the gradient to z, or null
   void* other;       // z_i
   Images grad_v, grad_i;
-  Numbers mask;
+  Numbers soft;
+  double threshold;
   double* mask_partial;  // (batch, channels, tiles), or null
 };
 
@@ -59,10 +61,10 @@ void partition_forward(PartitionJob job, void* loss_i, void* loss_v, int threads
 // needed. The last two in the compute type.
 void partition_backward(PartitionJob job, void* theta_grad, void* mask_grad, int threads);
 
-// z_v = z in channels of mask one and zero elsewhere, z_i the other way round; both NaN where the mask is.
+// z_v = z in channels above the threshold and zero elsewhere, z_i the other way round; both NaN where `soft` is.
 void split(SplitJob job, int threads);
 
-// Gradients to z (job.images.out) and, as sum (grad_v - grad_i) z, to the mask (batch, channels).
+// Gradients to z (job.images.out) and, as sum (grad_v - grad_i) z, to `soft` (batch, channels).
 void split_backward(SplitJob job, void* mask_grad, int threads);
 
 }  // namespace equikernels

@@ -8,20 +8,32 @@ namespace {
 
 using equikernels::SplitJob;
 
-// A tile of small channels that lies in one piece in the input: nothing is set up for a channel but two addresses.
+template <class T>
+inline Kind side_of(const SplitJob& job, int64_t sample, int64_t channel) {
+  const T soft = number_at<T>(job.soft, sample, channel);
+  if (__builtin_isnan(soft)) return Kind::undefined;
+  return soft > T(job.threshold) ? Kind::turned : Kind::copied;
+}
+
+// A tile of small channels that lies in one piece in the input: nothing is set up for a channel but two addresses, and
+// neighbours that go the same way are moved at once where they touch.
 template <class S>
 inline void split_pieces(const SplitJob& job, const Unit& unit) {
   const RotateJob& images = job.images;
   const int64_t plane = images.height * images.width, start = unit.tile.y * images.width;
   const size_t bytes = size_t(unit.tile.height * images.width) * sizeof(S);
   const S* from = static_cast<const S*>(images.z.data) + unit.sample * images.z.stride[0] + start;
-  const int64_t first = (unit.sample * images.channels) * plane + start;
-  for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
+  const int64_t first = (unit.sample * images.channels) * plane + start, end = unit.channel + unit.channels;
+  const bool touching = images.z.stride[1] == plane && unit.tile.height == images.height;
+  for (int64_t channel = unit.channel, next; channel < end; channel = next) {
+    const Kind side = side_of<Compute<S>>(job, unit.sample, channel);
+    next = channel + 1;
+    while (touching && next < end && side_of<Compute<S>>(job, unit.sample, next) == side) ++next;
     S* varying = static_cast<S*>(images.out) + first + channel * plane;
     S* invariant = static_cast<S*>(job.other) + first + channel * plane;
-    const bool varies = kind_of<Compute<S>>(job.mask, unit.sample, channel) == Kind::turned;
-    memcpy(varies ? varying : invariant, from + channel * images.z.stride[1], bytes);
-    memset(varies ? invariant : varying, 0, bytes);
+    const bool varies = side == Kind::turned;
+    memcpy(varies ? varying : invariant, from + channel * images.z.stride[1], size_t(next - channel) * bytes);
+    memset(varies ? invariant : varying, 0, size_t(next - channel) * bytes);
   }
 }
 
@@ -32,12 +44,12 @@ void split_unit(const SplitJob& job, int64_t index, char*) {
   bool in_one_piece = images.z.stride[3] == 1 && unit.tile.width == images.width;
   in_one_piece = in_one_piece && (unit.tile.height == 1 || images.z.stride[2] == images.width);
   for (int64_t channel = unit.channel; channel < unit.channel + unit.channels && in_one_piece; ++channel) {
-    in_one_piece = kind_of<Compute<S>>(job.mask, unit.sample, channel) != Kind::undefined;
+    in_one_piece = side_of<Compute<S>>(job, unit.sample, channel) != Kind::undefined;
   }
   if (in_one_piece) return split_pieces<S>(job, unit);
   for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
     const Group group{1, {channel}};
-    const Kind kind = kind_of<Compute<S>>(job.mask, unit.sample, channel);
+    const Kind kind = side_of<Compute<S>>(job, unit.sample, channel);
     const Planes<S> varying = planes_to<S>(images, images.out, unit.sample, group);
     const Planes<S> invariant = planes_to<S>(images, job.other, unit.sample, group);
     if (kind == Kind::undefined) {
@@ -57,7 +69,7 @@ void split_backward_unit(const SplitJob& job, int64_t index, char*) {
   const Unit unit = unit_at(images, index);
   for (int64_t channel = unit.channel; channel < unit.channel + unit.channels; ++channel) {
     const Group group{1, {channel}};
-    const Kind kind = kind_of<Compute<S>>(job.mask, unit.sample, channel);
+    const Kind kind = side_of<Compute<S>>(job, unit.sample, channel);
     const Planes<const S> grad_v = planes_of<S>(job.grad_v, unit.sample, group);
     const Planes<const S> grad_i = planes_of<S>(job.grad_i, unit.sample, group);
     if (images.out != nullptr) {

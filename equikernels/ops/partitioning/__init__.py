@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from equikernels.ops import backends
 from equikernels.ops.arguments import DTYPES, angles, check_data
 from equikernels.ops.partitioning.autograd import consistency, masked_rotate, split
-from equikernels.ops.partitioning.mask import channel_mask
+from equikernels.ops.partitioning.mask import binary, channel_mask, check_threshold, soft_mask
 from equikernels.ops.partitioning.reference import (
     consistency_reference,
     masked_rotate_reference,
@@ -72,11 +72,19 @@ def partition(
     ([[1.0, 0.0, 0.0]], [[0.0, 2.0, inf]])
     """
     _check_latents(z)
-    mask = channel_mask(z, logits, threshold)
+    check_threshold(threshold)
+    soft = soft_mask(z, logits)
     chosen = backends.choose("partition", z.device.type, backend)
-    pixels = z.unsqueeze(-1).flatten(2)
-    parts = split_reference(pixels, mask) if chosen == "reference" else split(pixels, mask, chosen)
-    return parts[0].view(z.shape), parts[1].view(z.shape)
+    if chosen == "reference":
+        z_v, z_i = split_reference(z.unsqueeze(-1).flatten(2), binary(soft, threshold))
+        return z_v.view(z.shape), z_i.view(z.shape)
+    if not isinstance(threshold, float):
+        threshold = float(threshold)
+    if z.dim() in (3, 4):
+        z_v, z_i = split(z, soft, threshold, chosen)
+        return z_v, z_i
+    z_v, z_i = split(z.unsqueeze(-1).flatten(2), soft, threshold, chosen)
+    return z_v.view(z.shape), z_i.view(z.shape)
 
 
 @overload

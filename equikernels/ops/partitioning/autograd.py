@@ -4,7 +4,7 @@ The fused backward functions compute all gradients in few passes and have no der
 are taken where nothing will differentiate them; elsewhere the same gradients are composed of the rotation's
 functions, `split` and plain torch, all of which have derivatives of every order. With y = rho(theta) z:
 
-    split           z_v = m z,  z_i = (1 - m) z
+    split           z_v = m z,  z_i = (1 - m) z,  m = 1[soft > threshold], which counts as soft: m' = soft'
     masked_rotate   out = m y + (1 - m) z
     consistency     out, and per sample  loss_i = |(1 - m) z - (1 - m) z'|^2,  loss_v = |m y - m z'|^2
 """
@@ -62,8 +62,9 @@ def _per_image(x: Tensor) -> Tensor:
 
 def _selected(x: Tensor, mask: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """(m x, (1 - m) x) for images."""
-    parts = split(x.flatten(2), mask, backend)
-    return parts[0].view(x.shape), parts[1].view(x.shape)
+    # Any threshold between the two values of the mask.
+    m_x, others = split(x, mask, 0.5, backend)
+    return m_x, others
 
 
 def _per_channel(a: Tensor, b: Tensor) -> Tensor:
@@ -75,32 +76,35 @@ def _per_channel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _split_vjp(
-    saved: Any, backend: str, needs: Any, grad_v: Tensor | None, grad_i: Tensor | None
+    saved: Any, threshold: float, backend: str, needs: Any, grad_v: Tensor | None, grad_i: Tensor | None
 ) -> Gradients:
-    z, mask = saved
+    z, soft = saved
     present = grad_v if grad_v is not None else grad_i
     if present is None:
         return None, None
     grad_v = _zeros(present) if grad_v is None else grad_v
     grad_i = _zeros(present) if grad_i is None else grad_i
-    if _is_last(grad_v, grad_i, mask):
+    if _is_last(grad_v, grad_i, soft):
         # Without a gradient of the mask z was not kept and is not read.
-        fused = split_backward(grad_v, grad_i, present if z is None else z, mask, *needs[:2], backend)
+        values = present if z is None else z
+        fused = split_backward(grad_v, grad_i, values, soft, *needs[:2], threshold, backend)
         return _needed(fused, needs)
-    z_grad = mask_grad = None
+    z_grad = soft_grad = None
     if needs[0]:
-        z_grad = split(grad_v, mask, backend)[0] + split(grad_i, mask, backend)[1]
+        z_grad = split(grad_v, soft, threshold, backend)[0] + split(grad_i, soft, threshold, backend)[1]
     if needs[1]:
-        mask_grad = _per_channel(grad_v.to(mask.dtype) - grad_i, z)
-    return z_grad, mask_grad
+        soft_grad = _per_channel(grad_v.to(soft.dtype) - grad_i, z)
+    return z_grad, soft_grad
 
 
-def _split_jvp(saved: Any, backend: str, z_dot: Tensor | None, mask_dot: Tensor | None) -> Any:
-    z, mask = saved
-    along_v, along_i = (None, None) if z_dot is None else split(z_dot, mask, backend)
-    if mask_dot is None:
+def _split_jvp(
+    saved: Any, threshold: float, backend: str, z_dot: Tensor | None, soft_dot: Tensor | None
+) -> Any:
+    z, soft = saved
+    along_v, along_i = (None, None) if z_dot is None else split(z_dot, soft, threshold, backend)
+    if soft_dot is None:
         return along_v, along_i
-    change = (mask_dot[:, :, None] * z).to(z.dtype)
+    change = (soft_dot.view(*soft_dot.shape, *(1,) * (z.dim() - 2)) * z).to(z.dtype)
     return total(along_v, change), total(along_i, -change)
 
 
@@ -273,9 +277,9 @@ def _no_second_derivative(*arguments: Any) -> NoReturn:
     )
 
 
-def _save_split(needs: Any, z: Tensor, mask: Tensor) -> tuple[Tensor | None, ...]:
+def _save_split(needs: Any, z: Tensor, soft: Tensor) -> tuple[Tensor | None, ...]:
     # Linear in z: z itself matters to the gradient of the mask only, and may be large.
-    return (z if needs[1] else None), mask
+    return (z if needs[1] else None), soft
 
 
 def _save_masked_rotate(needs: Any, z: Tensor, theta: Tensor, mask: Tensor) -> tuple[Tensor | None, ...]:
@@ -297,19 +301,19 @@ _NEEDS = "bool need_z, bool need_theta, bool need_mask"
 _backward = partial(differentiable, save=lambda *_: (), vjp=_no_second_derivative, jvp=_no_second_derivative)
 split = differentiable(
     "split",
-    "(Tensor z, Tensor mask, str backend) -> (Tensor, Tensor)",
+    "(Tensor z, Tensor soft, float threshold, str backend) -> (Tensor, Tensor)",
     operation="partition",
     tensors=2,
     launch=_launch("split"),
-    fake=lambda z, mask, backend: (z.new_empty(z.shape), z.new_empty(z.shape)),
+    fake=lambda z, *_: (z.new_empty(z.shape), z.new_empty(z.shape)),
     save=_save_split,
     vjp=_split_vjp,
     jvp=_split_jvp,
 )
 split_backward = _backward(
     "split_backward",
-    "(Tensor grad_v, Tensor grad_i, Tensor z, Tensor mask, bool need_z, bool need_mask,"
-    " str backend) -> (Tensor, Tensor)",
+    "(Tensor grad_v, Tensor grad_i, Tensor z, Tensor soft, bool need_z, bool need_soft,"
+    " float threshold, str backend) -> (Tensor, Tensor)",
     operation="partition",
     tensors=4,
     launch=_launch("split_backward"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equikernels.ops.arguments import compute_dtype
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, native, result_like
 
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -25,12 +25,12 @@ def _images(x: Tensor) -> _Address:
 
 
 def _shape(x: Tensor) -> tuple[int, ...]:
-    shape = tuple(x.shape)
+    shape = x.shape
     return (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
 
 
 def _result(like: Tensor, needed: bool = True) -> Tensor:
-    return torch.empty(like.shape if needed else (0,), dtype=like.dtype)
+    return result_like(like) if needed else torch.empty(0, dtype=like.dtype)
 
 
 def _zeros(like: Tensor, dtype: torch.dtype, needed: bool = True) -> Tensor:
@@ -38,29 +38,35 @@ def _zeros(like: Tensor, dtype: torch.dtype, needed: bool = True) -> Tensor:
     return torch.zeros(like.shape if needed else (0,), dtype=dtype)
 
 
-def split(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(m z, (1 - m) z) of z (N, C, H, W) or (N, C, P) and a mask (N, C)."""
-    z, mask = addressable(z), addressable(mask)
-    z_v, z_i = _result(z), _result(z)
+def split(z: Tensor, soft: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """(m z, (1 - m) z) of z (N, C, H, W) or (N, C, P), with m = 1[soft > threshold], (N, C)."""
+    z, soft = addressable(z), addressable(soft)
+    z_v, z_i = result_like(z), result_like(z)
     native.split(
-        _STORAGE[z.dtype], torch.get_num_threads(), _shape(z), *_images(z), mask.data_ptr(), mask.stride(),
-        z_v.data_ptr(), z_i.data_ptr(),
+        _STORAGE[z.dtype], torch.get_num_threads(), _shape(z), *_images(z), soft.data_ptr(), soft.stride(),
+        threshold, z_v.data_ptr(), z_i.data_ptr(),
     )  # fmt: skip
     return z_v, z_i
 
 
 def split_backward(
-    grad_v: Tensor, grad_i: Tensor, z: Tensor, mask: Tensor, need_z: bool = True, need_mask: bool = True
+    grad_v: Tensor,
+    grad_i: Tensor,
+    z: Tensor,
+    soft: Tensor,
+    need_z: bool = True,
+    need_soft: bool = True,
+    threshold: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients to z and to the mask."""
-    grad_v, grad_i, z, mask = map(addressable, (grad_v, grad_i, z, mask))
+    """Gradients to z and, straight through, to `soft`."""
+    grad_v, grad_i, z, soft = map(addressable, (grad_v, grad_i, z, soft))
     z_grad = _result(z, need_z)
-    mask_grad = _zeros(mask, compute_dtype(z.dtype), need_mask)
+    soft_grad = _zeros(soft, compute_dtype(z.dtype), need_soft)
     native.split_backward(
         _STORAGE[z.dtype], torch.get_num_threads(), _shape(z), *_images(grad_v), *_images(grad_i),
-        *_images(z), mask.data_ptr(), mask.stride(), z_grad.data_ptr(), mask_grad.data_ptr(),
+        *_images(z), soft.data_ptr(), soft.stride(), threshold, z_grad.data_ptr(), soft_grad.data_ptr(),
     )  # fmt: skip
-    return z_grad, mask_grad
+    return z_grad, soft_grad
 
 
 def masked_rotate(z: Tensor, theta: Tensor, mask: Tensor) -> Tensor:

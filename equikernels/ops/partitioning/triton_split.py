@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equikernels.ops import triton_support
 from equikernels.ops.extension import addressable
+from equikernels.ops.partitioning.mask import binary
 from equikernels.ops.triton_support import ceil_div
 
 _VALUES = 1024
@@ -65,10 +66,11 @@ def split_backward_kernel(
         tl.store(partial + row * blocks + tl.program_id(0) % blocks, total, mask=is_row)
 
 
-def split(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(m z, (1 - m) z) for z (N, C, ...)."""
+def split(z: Tensor, soft: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """(m z, (1 - m) z) for z (N, C, ...), with m = 1[soft > threshold], (N, C)."""
     shape, dtype = z.shape, z.dtype
-    z, mask = _rows(triton_support.readable(z)), addressable(mask)
+    # Not in the kernels: Triton would round the threshold to float32 for float64 data too.
+    z, mask = _rows(triton_support.readable(z)), binary(addressable(soft), threshold)
     z_v, z_i = (triton_support.empty(shape, dtype, z.device) for _ in range(2))
     if z.numel():
         (rows, length), blocks = _tile(z)
@@ -81,22 +83,28 @@ def split(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def split_backward(
-    grad_v: Tensor, grad_i: Tensor, z: Tensor, mask: Tensor, need_z: bool = True, need_mask: bool = True
+    grad_v: Tensor,
+    grad_i: Tensor,
+    z: Tensor,
+    soft: Tensor,
+    need_z: bool = True,
+    need_soft: bool = True,
+    threshold: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of z and of the mask, given those of both parts; empty where they are not needed."""
+    """The gradients of z and `soft`, given those of both parts; empty where they are not needed."""
     shape, dtype = z.shape if need_z else (0,), z.dtype
     grad_v, grad_i, z = (_rows(triton_support.readable(x)) for x in (grad_v, grad_i, z))
-    mask = addressable(mask)
+    mask = binary(addressable(soft), threshold)
     z_grad = triton_support.empty(shape, dtype, z.device)
     if z.numel() == 0:
-        return z_grad.to(dtype), mask.new_zeros(mask.shape if need_mask else (0,))
+        return z_grad.to(dtype), mask.new_zeros(mask.shape if need_soft else (0,))
     (rows, length), blocks = _tile(z)
-    partial = triton_support.empty((*(mask.shape if need_mask else (0,)), blocks), torch.float64, z.device)
+    partial = triton_support.empty((*(mask.shape if need_soft else (0,)), blocks), torch.float64, z.device)
     with triton_support.on_device(z):
         split_backward_kernel[(ceil_div(z.shape[0] * z.shape[1], rows) * blocks,)](
             grad_v, grad_i, z, mask, z_grad, partial, z.shape[0] * z.shape[1], *z.shape[1:], blocks,
             *grad_v.stride(), *grad_i.stride(), *z.stride(), *mask.stride(), NEED_Z=need_z,
-            NEED_MASK=need_mask, ROWS=rows, LENGTH=length,
+            NEED_MASK=need_soft, ROWS=rows, LENGTH=length,
         )  # fmt: skip
     return z_grad.to(dtype), partial.sum(-1).to(mask.dtype)
 

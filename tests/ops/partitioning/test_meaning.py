@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from equikernels.ops import partition, partition_rotate, rotate
+from equikernels.ops.arguments import compute_dtype
 from tests.ops.partitioning.samples import (
     BACKENDS,
     DTYPES,
@@ -97,6 +100,21 @@ def test_mask_is_strictly_above_the_threshold(dtype: torch.dtype, backend: str) 
     assert torch.equal(z_i, 1 - z_v)
     for threshold, expected in ((0, [1, 1, 1, 1, 1, 0]), (1, [0] * 6), (1.0, [0] * 6)):
         assert partition(z, logits, threshold=threshold, backend=backend)[0][0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_threshold_is_compared_in_the_dtype_of_the_sigmoid(dtype: torch.dtype, backend: str) -> None:
+    """A channel at the threshold, or within its rounding, does not vary; its neighbours by one place do."""
+    logits = torch.linspace(-3, 3, 9, dtype=compute_dtype(dtype))
+    soft = logits.sigmoid()
+    z = torch.ones(2, 9, 3, dtype=dtype)
+    for at in soft.double().tolist():
+        for threshold in (at, math.nextafter(at, 0), math.nextafter(at, 1)):
+            varies = (soft > threshold).to(dtype)
+            z_v, z_i = partition(z, logits, threshold=threshold, backend=backend)
+            assert torch.equal(z_v[1, :, 2], varies)
+            assert torch.equal(z_i[0, :, 0], 1 - varies)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -38,13 +38,15 @@ def test_opcheck(batch: int, layout: torch.memory_format, needs_grad: bool, dtyp
     leaves = [x.clone().requires_grad_(needs_grad) for x in (z, theta, mask)]
     pixels = leaves[0].detach().flatten(2).requires_grad_(needs_grad)
     check = torch.library.opcheck
-    check(operator("split"), (pixels, leaves[2], "cpp"))
+    for images in (leaves[0], pixels):
+        check(operator("split"), (images, leaves[2], 0.5, "cpp"))
     check(operator("masked_rotate"), (*leaves, "cpp"))
     check(operator("consistency"), (*leaves, target, "ste", "cpp"))
     # These have no derivative, which would be an error to take.
     flat = grad.flatten(2)
     for needs in ((True, True, True), (False, True, False)):
-        check(operator("split_backward"), (flat, flat, pixels.detach(), mask, needs[0], needs[2], "cpp"))
+        given = (flat, flat, pixels.detach(), mask, needs[0], needs[2], 0.5, "cpp")
+        check(operator("split_backward"), given)
         check(operator("masked_rotate_backward"), (grad, z, theta, mask, *needs, "cpp"))
         given = (grad, of_sums, of_sums, z, theta, mask, target, "counterfactual", *needs, "cpp")
         check(operator("consistency_backward"), given)

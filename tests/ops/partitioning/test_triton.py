@@ -486,7 +486,7 @@ def test_partition(size: tuple[int, ...], dtype: torch.dtype, device: str) -> No
         z, grad_v, grad_i = (x.to(where) for x in values)
         logits = torch.linspace(-1, 1, 5, device=where)
         inputs = samples.differentiable((z, logits), (True, True))
-        parts = partition(*inputs, backend=backend)
+        parts = partition(*inputs, threshold=0.4, backend=backend)
         results.append([x.cpu() for x in (*parts, *torch.autograd.grad(parts, inputs, (grad_v, grad_i)))])
     for ours, expected in zip(results[0][:3], results[1][:3], strict=True):
         assert ours.dtype == dtype

@@ -35,11 +35,13 @@ def addressable(x: Tensor) -> Tensor:
 def in_large_pages(x: Tensor) -> Tensor:
     """The same tensor, new and not yet written, in large pages if it is large and the system has them.
 
-    The first write to each page of fresh memory interrupts who writes it: with small pages that costs more than
-    the values of a large result.
+    The first write to each page of fresh memory interrupts who writes it: with small pages that costs more
+    than the values of a large result.
     """
     native.prefer_large_pages(x.data_ptr(), x.nbytes)
     return x
+
+
 def result_like(x: Tensor) -> Tensor:
     """A new contiguous tensor with the shape, dtype and device of `x`, whose values are undefined."""
     # Told a shape, torch takes microseconds to read it.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equikernels.ops.arguments import compute_dtype
-from equikernels.ops.extension import addressable, native
+from equikernels.ops.extension import addressable, in_large_pages, native
 
 # In the order of equikernels::Storage.
 _STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -30,7 +30,7 @@ def project(
 ) -> Tensor:
     """The response of the distances between eigenvalues; a width of zero is a hard cut-off."""
     w = addressable(w)
-    out = torch.empty_like(w) if out is None else out
+    out = in_large_pages(torch.empty_like(w)) if out is None else out
     if _columns_first(w):
         # The transpose of a block has the transposed factors.
         places_out, places_in, modes_out, modes_in = places_in, places_out, modes_in, modes_out
@@ -53,7 +53,7 @@ def scale(
 ) -> Tensor:
     """Factors (G, p, q) for G groups of weights (G, outer, inner, m, n)."""
     w, same, opposite = addressable(w), addressable(same), addressable(opposite)
-    out = torch.empty_like(w) if out is None else out
+    out = in_large_pages(torch.empty_like(w)) if out is None else out
     for group in range(w.shape[0]):
         _scale(w[group], same[group], opposite[group], places_out, places_in, out[group])
     return out

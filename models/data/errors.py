@@ -30,9 +30,8 @@ def data_error(source: str | os.PathLike[str], expected: str, got: object) -> Da
     >>> print(data_error("digits.npy", "numbers", "text"))
     digits.npy: expected numbers, got text
     """
-    return DataError(
-        f"{_one_line(os.fspath(source))}: expected {_one_line(expected)}, got {_one_line(str(got))}"
-    )
+    came = (str(got) or type(got).__name__) if isinstance(got, Exception) else str(got)
+    return DataError(f"{_one_line(os.fspath(source))}: expected {_one_line(expected)}, got {_one_line(came)}")
 
 
 def _one_line(text: str) -> str:
@@ -52,8 +51,7 @@ def reading(source: str | os.PathLike[str], expected: str) -> Iterator[None]:
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        text = str(error) or type(error).__name__
-        raise data_error(source, expected, text) from error
+        raise data_error(source, expected, error) from error
 
 
 def library(

@@ -73,6 +73,9 @@ class Volume:
         with reading(self.path, what), _opened(self.path) as stream:
             read_exactly(stream, self.offset, self.path, "a NIfTI header and its extensions")
             data = read_exactly(stream, size, self.path, what)
+            # Reading on to the end also checks the sum of compressed bytes.
+            if stream.read(1):
+                raise data_error(self.path, what, "more")
         values = np.frombuffer(data, self.dtype).reshape(self.file_shape, order="F")
         turned = library("nibabel.orientations", self.path).apply_orientation(values, self.orientation)
         channels = turned.reshape(*turned.shape[:3], -1)
@@ -116,8 +119,8 @@ def _volume(path: Path) -> Volume:
         volume = _described(path, raw)
     needed = int(np.prod(volume.file_shape, dtype=object)) * volume.dtype.itemsize + volume.offset
     compressed = path.suffix == ".gz"
-    enough = plausible_size((needed,), 1, stored) is not None if compressed else stored >= needed
-    if not enough:
+    fits = plausible_size((needed,), 1, stored) is not None if compressed else stored == needed
+    if not fits:
         sizes = " x ".join(map(str, volume.file_shape))
         got = f"{stored}{' compressed' if compressed else ''} bytes"
         raise data_error(path, f"{needed} bytes for {sizes} voxels of {volume.dtype.name}", got)

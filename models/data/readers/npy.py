@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,9 @@ def array_header(stream: Stream, source: Path | str) -> tuple[np.dtype, tuple[in
     if size > _LONGEST_HEADER:
         raise data_error(source, f"a .npy header of at most {_LONGEST_HEADER} bytes", f"{size} bytes")
     header = io.BytesIO(length + read_exactly(stream, size, source, "a .npy header"))
-    with reading(source, "a .npy header"):
+    with reading(source, "a .npy header"), warnings.catch_warnings():
+        # Of Python's parser, about headers that are wrong.
+        warnings.simplefilter("ignore")
         shape, fortran, dtype = parse(header)
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise data_error(source, "an array of real numbers", f"dtype {dtype}")

@@ -90,6 +90,9 @@ def _files(path: Path, scene: str | None, split: str | None) -> tuple[Path, ...]
     names = scenes[scene][split]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise data_error(splits, f"a list of files for {scene}, {split}", names)
+    for name in names:
+        if not (path / name).is_file():
+            raise data_error(splits, f"files of {path} for {scene}, {split}", f"{name!r}, which is none")
     return tuple(path / name for name in names)
 
 

@@ -68,10 +68,11 @@ def library(
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
+        package = name.partition(".")[0]
+        if error.name != package:
             raise
         raise data_error(
-            needed_for, f"the library {name} to read it", f"none: pip install {install}"
+            needed_for, f"the library {package} to read it", f"none: pip install {install}"
         ) from error
 
 

@@ -43,7 +43,7 @@ _PICTURES = tuple(
 
 # The first that fits is taken.
 FORMATS = (
-    Format("nifti", ("*.nii", "*.nii.gz"), ("*.nii", "*.nii.gz")),
+    Format("nifti", ("*.nii", "*.nii.gz"), ("*.nii", "*.nii.gz", "*/*.nii", "*/*.nii.gz")),
     Format("idx", ("*idx[1-8]-*", "*.idx", "*.idx.gz"), ("*idx3-ubyte", "*idx3-ubyte.gz")),
     Format("npy", ("*.npy",)),
     Format("npz", ("*.npz",)),

@@ -119,11 +119,12 @@ def opened(path: Path) -> Iterator[Image]:
     """A picture whose header has been read and is plausible; whatever fails inside is a DataError."""
     pillow = library("PIL.Image", path)
     stored = file_size(path)
-    with reading(path, "a picture"), warnings.catch_warnings():
+    # Opened here: by its name Pillow maps some files into memory, and turned TIFF then come out scrambled.
+    with reading(path, "a picture"), path.open("rb") as stream, warnings.catch_warnings():
         # Sizes are judged here, by what the file can hold.
         warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        with pillow.open(path, formats=_FORMATS) as image:
+        with pillow.open(stream, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > _FREE_PIXELS + _PIXELS_PER_BYTE * stored:
                 raise data_error(path, f"data for {height} x {width} pixels", f"{stored} bytes")

@@ -28,6 +28,7 @@ def load_dataset(
     *,
     format: str | None = None,
     labels: str | os.PathLike[str] | None = None,
+    extra: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Dataset:
     """Open a data set; docs/data.md lists the formats and the options of each.
@@ -37,6 +38,7 @@ def load_dataset(
             data set of the Hugging Face hub; or the path of a file or folder, such as "./digits".
         format: the name of the format, where names of files do not tell it.
         labels: the name of a field to take for "label", or a file of labels: .npy, idx or a text of integers.
+        extra: a file with more fields of the same samples, for example a .npz archive of poses.
         options: of the format, for example ``split="train"``, ``size=64``, ``layout="NHWC"``.
 
     Returns:
@@ -54,9 +56,11 @@ def load_dataset(
     known = options_of(read)
     for option in options:
         if option not in known:
-            listed = ", ".join(("format", "labels", *known))
+            listed = ", ".join(("format", "labels", "extra", *known))
             raise ValueError(f"{option}: no option of {kind} data, which take {listed}")
     content = read(source, **options)
+    if extra is not None:
+        content = _with_extra(content, Path(extra))
     if labels is not None:
         content = _with_labels(content, labels, source)
     lengths = {len(column) for column in content.columns.values()}
@@ -82,6 +86,18 @@ def _reader(spec: str | os.PathLike[str], format: str | None) -> tuple[Callable[
     path = Path(text)
     found = find_format(path, format)
     return found.read, path, path.resolve().name.partition(".")[0], found.name
+
+
+def _with_extra(content: Content, path: Path) -> Content:
+    """The fields of another file beside those of `content`."""
+    more = find_format(path, None).read(path)
+    expected, got = (len(next(iter(columns.values()))) for columns in (content.columns, more.columns))
+    if got != expected:
+        raise data_error(path, f"{expected} samples", got)
+    both = [name for name in more.columns if name in content.columns]
+    if both:
+        raise data_error(path, f"fields other than {', '.join(content.columns)}", f"{both[0]} too")
+    return Content(content.columns | more.columns, (*content.files, *more.files), content.evidence)
 
 
 def _with_labels(content: Content, labels: str | os.PathLike[str], source: Any) -> Content:

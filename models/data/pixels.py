@@ -106,7 +106,13 @@ class PixelColumn:
         space = "DHW" if "D" in self.layout else "HW"
         sizes = dict(zip(self.layout, shape, strict=True))
         one = (sizes.get("C", 1), *(sizes[axis] for axis in space))
-        scaled = ", 0 to 1 from uint8" if dtype == np.uint8 else f", values of {dtype} as they are"
+        scaled = (
+            ", 0 to 1 from uint8"
+            if dtype == np.uint8
+            else f", {dtype} as they are"
+            if dtype.kind != "f"
+            else ""
+        )
         object.__setattr__(self, "field", Field(one, torch.float32, self.meaning + scaled))
 
     def __len__(self) -> int:

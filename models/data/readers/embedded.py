@@ -26,7 +26,7 @@ def read_digits(name: str) -> Content:
         digits = datasets.load_digits()
     images = (digits.images / 16).astype(np.float32)
     columns: dict[str, Column] = {
-        "image": PixelColumn(name, images, "NHW", "pixels, 0 to 1"),
+        "image": PixelColumn(name, images, "NHW", "pixels, 0 to 16 divided by 16"),
         "label": label_column(name, digits.target, len(images), tuple(map(str, range(10)))),
     }
     return Content(columns, evidence=hashlib.blake2b(images.tobytes()).digest())

@@ -50,8 +50,10 @@ def read(
             raise data_error(spec, f"a column {image!r} of images", ", ".join(names))
         if not count:
             raise data_error(spec, f"samples in the split {split!r}", "none")
+        first = rows[0][image]
+        if not hasattr(first, "convert"):
+            raise data_error(spec, f"pictures in the column {image!r}", type(first).__name__)
         if target is None:
-            first = rows[0][image]
             target = (first.height, first.width)
         columns: dict[str, Column] = {
             "image": HubColumn(spec, rows.select_columns([image]), image, target, channels, size is not None)

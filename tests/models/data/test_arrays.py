@@ -206,3 +206,19 @@ def test_a_field_as_label(tmp_path: Path) -> None:
         DataError, match=r"sort: expected a file of labels, or a field of .*image, kind, got neither"
     ):
         load_dataset(path, labels="sort")
+
+
+def test_extra_fields(tmp_path: Path) -> None:
+    images = samples.write_npy(tmp_path, numbers(3, 4, 4))
+    turns = numbers(3, 2, 2, dtype="f8")
+    poses = samples.write_npz(tmp_path, turns=turns, kind=np.arange(3))
+    dataset = load_dataset(images, extra=poses, labels="kind")
+    batch = dataset.fetch(torch.tensor([2, 1]))
+    assert list(dataset.fields) == ["image", "turns", "kind", "label", "index"]
+    np.testing.assert_array_equal(batch["turns"].numpy(), turns[[2, 1]])
+    assert batch["label"].tolist() == [2, 1]
+    assert dataset.fingerprint != load_dataset(images, labels=None).fingerprint
+    with pytest.raises(DataError, match=r"archive.npz: expected 2 samples, got 3"):
+        load_dataset(samples.write_npy(tmp_path, numbers(2, 4, 4), "two.npy"), extra=poses)
+    with pytest.raises(DataError, match=r"images.npy: expected fields other than image, got image too"):
+        load_dataset(images, extra=images)

@@ -324,7 +324,7 @@ def test_names_of_embedded_data_may_be_folders(tmp_path: Path, monkeypatch: pyte
     [
         ("", {}, "spec: expected a name or a path, got ''"),
         ("digits", {"format": "npy"}, "format: expected none for 'digits', got 'npy'"),
-        ("digits", {"size": 8}, "size: no option of digits data, which take format, labels"),
+        ("digits", {"size": 8}, "size: no option of digits data, which take format, labels, extra"),
         ("nowhere", {}, "nowhere: expected a file or folder, got nothing of that name"),
         ("nowhere", {"format": "jpeg"}, "format: expected one of nifti, idx, npy, .*, got 'jpeg'"),
         ("\0", {}, r"expected a file or folder, got"),

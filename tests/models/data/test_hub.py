@@ -90,6 +90,11 @@ def test_mixed_sizes(calls: list[tuple[Any, ...]]) -> None:
     assert everything(load_dataset("hf:mixed", image="picture", size=4))["image"].shape == (2, 3, 4, 4)
 
 
+def test_a_column_without_pictures(calls: list[tuple[Any, ...]]) -> None:
+    with pytest.raises(DataError, match="hf:pets: expected pictures in the column 'label', got int"):
+        load_dataset("hf:pets", image="label", size=3)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

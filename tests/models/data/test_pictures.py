@@ -192,7 +192,7 @@ def test_a_picture_that_breaks_later_is_named(tmp_path: Path) -> None:
         ({"size": 3, "sheet": (1, 1)}, "size, sheet: expected at most one of them"),
         (
             {"colour": 3},
-            "colour: no option of pictures data, which take format, labels, size, channels, sheet",
+            "colour: no option of pictures data, which take format, labels, extra, size, channels, sheet",
         ),
     ],
 )

@@ -76,8 +76,7 @@ def test_electron_microscopy(needs_data: Path) -> None:
     np.testing.assert_array_equal(hand.fetch(torch.tensor([42]))["image"][0, 0].numpy(), raw[42])
     volume = load_dataset(folder / "hand-vol.mrc")
     assert volume.fields["image"].shape == (1, 64, 64, 64)
-    poses = load_dataset(folder / "hand_rot_trans.npz")
-    rotations = everything(poses)["arr_0"]
+    rotations = everything(load_dataset(folder / "hand.mrcs", extra=folder / "hand_rot_trans.npz"))["arr_0"]
     assert torch.allclose(rotations @ rotations.mT, torch.eye(3), atol=1e-5)
     for name, count, size in [
         ("empiar_10076_7", 7, 320),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ class MappedArray:
         self._check()
 
     def _check(self) -> None:
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         size = file_size(self.path)
         if size < needed:
             shape = " x ".join(map(str, self.shape))
@@ -134,11 +135,9 @@ class ValueColumn:
         dtype = self.array.dtype
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise data_error(self.source, f"numbers for {self.meaning}", f"{dtype}")
-        kind = (
-            torch.int64
-            if dtype.kind in "biu"
-            else torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
-        )
+        kind = torch.int64
+        if dtype.kind == "f":
+            kind = torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
         object.__setattr__(self, "field", Field(self.array.shape[1:], kind, self.meaning, self.classes))
 
     def __len__(self) -> int:

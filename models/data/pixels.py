@@ -63,16 +63,20 @@ def guess_layout(source: str | os.PathLike[str], shape: tuple[int, ...]) -> str:
     >>> guess_layout("a.npy", (10, 28, 28, 28))
     'NDHW'
     """
-    first, last = len(shape) > 1 and shape[1] in _CHANNELS, shape[-1] in _CHANNELS if shape else False
     if len(shape) == 3:
         return "NHW"
-    if len(shape) in (4, 5) and first and last:
-        raise data_error(source, "channels either first or last (say layout=)", f"an array of shape {shape}")
-    if len(shape) == 4:
-        return "NHWC" if last else "NCHW" if first else "NDHW"
-    if len(shape) == 5 and (first or last):
-        return "NDHWC" if last else "NCDHW"
-    raise data_error(source, "images or volumes, 3 to 5 axes (or say layout=)", f"an array of shape {shape}")
+    if len(shape) not in (4, 5):
+        raise data_error(
+            source, "images or volumes, 3 to 5 axes (or say layout=)", f"an array of shape {shape}"
+        )
+    first, last = shape[1] in _CHANNELS, shape[-1] in _CHANNELS
+    space = "HW" if len(shape) == 4 else "DHW"
+    if first != last:
+        return f"N{space}C" if last else f"NC{space}"
+    if first or space == "DHW":
+        expected = f"{' or '.join(map(str, _CHANNELS))} channels either first or last (or say layout=)"
+        raise data_error(source, expected, f"an array of shape {shape}")
+    return "NDHW"
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,12 @@ class PixelColumn:
         space = "DHW" if "D" in self.layout else "HW"
         sizes = dict(zip(self.layout, shape, strict=True))
         one = (sizes.get("C", 1), *(sizes[axis] for axis in space))
-        scaled = (
-            ", 0 to 1 from uint8"
-            if dtype == np.uint8
-            else f", {dtype} as they are"
-            if dtype.kind != "f"
-            else ""
-        )
-        object.__setattr__(self, "field", Field(one, torch.float32, self.meaning + scaled))
+        meaning = self.meaning
+        if dtype == np.uint8:
+            meaning += ", 0 to 1 from uint8"
+        elif dtype.kind != "f":
+            meaning += f", {dtype} as they are"
+        object.__setattr__(self, "field", Field(one, torch.float32, meaning))
 
     def __len__(self) -> int:
         return self.array.shape[0]

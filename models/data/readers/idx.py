@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def idx_array(path: Path) -> Array:
             return _rest(stream, path, dtype, shape, size)
     with reading(path, "a file that can be read"), path.open("rb") as stream:
         dtype, shape, offset = _header(stream, path)
-    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    expected = offset + math.prod(shape) * dtype.itemsize
     if size != expected:
         raise data_error(path, f"{expected} bytes for an array {shape} of {dtype.name}", f"{size} bytes")
     return MappedArray(path, dtype, shape, offset)

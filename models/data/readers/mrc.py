@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _mapped(path: Path) -> tuple[MappedArray, int, int]:
     if min(shape) < 1 or offset < _HEADER:
         expected = "positive sizes and no negative extended header"
         raise data_error(path, expected, f"sizes {shape}, {offset - _HEADER} bytes")
-    expected_size = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    expected_size = offset + math.prod(shape) * dtype.itemsize
     if size != expected_size:
         sizes = " x ".join(map(str, shape))
         raise data_error(path, f"{expected_size} bytes for {sizes} values of {dtype.name}", f"{size}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ class Volume:
         Raises:
             DataError: a file that ends early or is damaged.
         """
-        size = int(np.prod(self.file_shape, dtype=object)) * self.dtype.itemsize
+        size = math.prod(self.file_shape) * self.dtype.itemsize
         what = f"{' x '.join(map(str, self.file_shape))} voxels of {self.dtype.name}"
         with reading(self.path, what), _opened(self.path) as stream:
             read_exactly(stream, self.offset, self.path, "a NIfTI header and its extensions")
@@ -117,7 +118,7 @@ def _volume(path: Path) -> Volume:
             raise data_error(path, "a NIfTI header of 348 or 540 bytes", f"the length {start.hex()}")
         raw = start + read_exactly(stream, size - 4, path, "a NIfTI header")
         volume = _described(path, raw)
-    needed = int(np.prod(volume.file_shape, dtype=object)) * volume.dtype.itemsize + volume.offset
+    needed = math.prod(volume.file_shape) * volume.dtype.itemsize + volume.offset
     compressed = path.suffix == ".gz"
     fits = plausible_size((needed,), 1, stored) is not None if compressed else stored == needed
     if not fits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def mapped_array(path: Path) -> MappedArray:
     with reading(path, "a file that can be read"), path.open("rb") as stream:
         dtype, shape, order = array_header(stream, path)
         offset = stream.tell()
-    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    expected = offset + math.prod(shape) * dtype.itemsize
     if size != expected:
         raise data_error(path, f"{expected} bytes for an array {shape} of {dtype}", f"{size} bytes")
     return MappedArray(path, dtype, shape, offset, order)

@@ -97,7 +97,7 @@ class PictureColumn:
 
     def __post_init__(self) -> None:
         shape = (self.channels, *self.size)
-        object.__setattr__(self, "field", Field(shape, torch.float32, "pixels of the picture, 0 to 1"))
+        object.__setattr__(self, "field", Field(shape, torch.float32, "pixels, 0 to 1 from 8 or 16 bits"))
 
     def __len__(self) -> int:
         return len(self.files)

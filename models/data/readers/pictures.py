@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,13 +115,25 @@ class PictureColumn:
         return batch
 
 
+class _Clipped(io.BufferedReader):
+    """A file that never makes room for more bytes than it has left, however many a damaged header claims."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = max(self._size - self.tell(), 0)
+        return super().read(rest if size is None or size < 0 else min(size, rest))
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image]:
     """A picture whose header has been read and is plausible; whatever fails inside is a DataError."""
     pillow = library("PIL.Image", path)
     stored = file_size(path)
     # Opened here: by its name Pillow maps some files into memory, and turned TIFF then come out scrambled.
-    with reading(path, "a picture"), path.open("rb") as stream, warnings.catch_warnings():
+    with reading(path, "a picture"), _Clipped(path, stored) as stream, warnings.catch_warnings():
         # Sizes are judged here, by what the file can hold.
         warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

@@ -153,3 +153,11 @@ def test_what_is_wrong_is_said(name: str, data: bytes, message: str, tmp_path: P
     (tmp_path / name).write_bytes(data)
     said = judge(tmp_path / name, {}, name)
     assert re.search(message, said), said
+
+
+def test_a_chunk_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    """The pixels are whole, so the picture may be read; Pillow would make room for the rest of the chunk."""
+    pixels = zlib.compress(bytes(3 * (1 + 3 * 3)))
+    path = tmp_path / "a.png"
+    path.write_bytes(png_bytes(3, 3)[:-8] + b"\xff\xff\xff\x00IDAT" + pixels)
+    assert judge(path, {}, "a.png") == ""

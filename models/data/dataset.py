@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equikernels.models.data.columns import Column, Field, Rows
-from equikernels.models.data.draws import epoch_order
+from equikernels.models.data.draws import shuffled
 
 __all__ = ["Dataset"]
 
@@ -128,7 +128,8 @@ class Dataset:
         if not shares or not all(share > 0 for share in shares) or not math.isclose(math.fsum(shares), 1):
             raise ValueError(f"fractions: expected positive numbers with sum 1, got {dict(fractions)}")
         ends = np.rint(np.cumsum(shares) / math.fsum(shares) * len(self)).astype(int).tolist()
-        order = epoch_order(seed, 0, len(self))
+        # A name of its own: the order of an epoch with the same seed has nothing to do with the parts.
+        order = shuffled(seed, 0, "split", len(self))
         parts = {}
         for (key, share), start, end in zip(fractions.items(), [0, *ends], ends, strict=False):
             if start == end:

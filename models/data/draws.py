@@ -147,10 +147,15 @@ def epoch_order(seed: int, epoch: int, length: int) -> Tensor:
     >>> epoch_order(seed=0, epoch=1, length=5).sort().values.tolist()
     [0, 1, 2, 3, 4]
     """
+    return shuffled(seed, epoch, "", length)
+
+
+def shuffled(seed: int, epoch: int, name: str, length: int) -> Tensor:
+    """0 .. length - 1 in random order, one for every name: int64 (length,)."""
     seed, epoch, length = _integer("seed", seed), _integer("epoch", epoch), _integer("length", length)
     if length < 0:
         raise ValueError(f"length: expected no negative number, got {length}")
-    words = philox_words(_key(seed, epoch, "order", ""), np.zeros(1, dtype=np.int64), length)[0]
+    words = philox_words(_key(seed, epoch, "order", name), np.zeros(1, dtype=np.int64), length)[0]
     # Stable, so that even equal words leave one order.
     return torch.from_numpy(np.argsort(words, kind="stable").astype(np.int64))
 

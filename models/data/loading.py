@@ -63,6 +63,8 @@ def load_dataset(
         content = _with_extra(content, Path(extra))
     if labels is not None:
         content = _with_labels(content, labels, source)
+    if "index" in content.columns:
+        raise data_error(source, "no field 'index', which is the number of the sample", "one")
     lengths = {len(column) for column in content.columns.values()}
     assert len(lengths) == 1, lengths
     described = sorted((option, value) for option, value in options.items() if option not in _PLACES)

@@ -23,6 +23,11 @@ class Listing:
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
 
+    @property
+    def evidence(self) -> bytes:
+        """Which file has which label, for the fingerprint."""
+        return np.array(self.labels, dtype=np.int64).tobytes()
+
     def label_columns(self) -> dict[str, Column]:
         """The field "label", if the files lie in folders of classes."""
         if not self.classes:

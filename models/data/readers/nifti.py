@@ -47,7 +47,7 @@ def read(path: Path) -> Content:
             expected = f"{volumes[0].shape} voxels as in {volumes[0].path.name}"
             raise data_error(volume.path, expected, volume.shape)
     column: Column = VolumeColumn(volumes)
-    return Content({"image": column, **listing.label_columns()}, listing.files)
+    return Content({"image": column, **listing.label_columns()}, listing.files, listing.evidence)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ class Volume:
         turned = library("nibabel.orientations", self.path).apply_orientation(values, self.orientation)
         channels = turned.reshape(*turned.shape[:3], -1)
         # (x, y, z, C) with y to the front becomes (C, z, rows from the front, x).
-        scaled = channels.transpose(3, 2, 1, 0)[:, :, ::-1].astype(np.float64) * self.slope + self.intercept
-        return scaled.astype(np.float32)
+        volume = channels.transpose(3, 2, 1, 0)[:, :, ::-1]
+        if (self.slope, self.intercept) != (1.0, 0.0):
+            volume = volume.astype(np.float64) * self.slope + self.intercept
+        return volume.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,9 @@ def read(
         arrays = {key: _array(path, archive, member) for key, member in names.items()}
     count = _common_length(path, arrays)
     columns: dict[str, Column] = {}
+    for pair in (_LABELS,) if images is not None else (_LABELS, _IMAGES):
+        if set(pair) <= arrays.keys():
+            raise data_error(path, f"one of {_listed(pair)} (or say keys=)", "both")
     for key, array in arrays.items():
         source = f"{path} ({names[key].removesuffix('.npy')})"
         if key == images or (images is None and key in _IMAGES):
@@ -110,5 +113,5 @@ def _common_length(path: Path, arrays: dict[str, NDArray]) -> int:
     return count
 
 
-def _listed(names: Sequence[str] | dict[str, str] | dict[str, NDArray]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "nothing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,7 +76,7 @@ def read(
                     expected = f"{shape[0]} x {shape[1]} pixels as in {first.name} (or say size=)"
                     raise data_error(other, expected, f"{got[0]} x {got[1]}")
     pictures: Column = PictureColumn(listing.files, shape, wanted, channels is not None, target is not None)
-    return Content({"image": pictures, **listing.label_columns()}, listing.files)
+    return Content({"image": pictures, **listing.label_columns()}, listing.files, listing.evidence)
 
 
 @dataclass(frozen=True)
@@ -133,17 +132,17 @@ def opened(path: Path) -> Iterator[Image]:
     pillow = library("PIL.Image", path)
     stored = file_size(path)
     # Opened here: by its name Pillow maps some files into memory, and turned TIFF then come out scrambled.
-    with reading(path, "a picture"), _Clipped(path, stored) as stream, warnings.catch_warnings():
-        # Sizes are judged here, by what the file can hold.
-        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        with pillow.open(stream, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > _FREE_PIXELS + _PIXELS_PER_BYTE * stored:
-                raise data_error(path, f"data for {height} x {width} pixels", f"{stored} bytes")
-            if getattr(image, "n_frames", 1) != 1:
-                raise data_error(path, "one picture", f"a series of {image.n_frames}")
-            yield image
+    with (
+        reading(path, "a picture"),
+        _Clipped(path, stored) as stream,
+        pillow.open(stream, formats=_FORMATS) as image,
+    ):
+        width, height = image.size
+        if width * height > _FREE_PIXELS + _PIXELS_PER_BYTE * stored:
+            raise data_error(path, f"data for {height} x {width} pixels", f"{stored} bytes")
+        if getattr(image, "n_frames", 1) != 1:
+            raise data_error(path, "one picture", f"a series of {image.n_frames}")
+        yield image
 
 
 def decode(path: Path, channels: int, convert: bool, size: tuple[int, int] | None) -> NDArray:

@@ -159,6 +159,19 @@ def test_npz_fields(tmp_path: Path) -> None:
         load_dataset(path, keys=["turns"], layout="NHW")
 
 
+def test_npz_names_that_mean_one_field(tmp_path: Path) -> None:
+    array = numbers(3, 5, 6)
+    path = samples.write_npz(tmp_path, image=array, images=array)
+    with pytest.raises(DataError, match=r"expected one of 'images', 'image' \(or say keys=\), got both"):
+        load_dataset(path)
+    assert list(load_dataset(path, keys=["image"]).fields) == ["image", "index"]
+    path = samples.write_npz(tmp_path, images=array, index=np.arange(3))
+    with pytest.raises(
+        DataError, match="expected no field 'index', which is the number of the sample, got one"
+    ):
+        load_dataset(path)
+
+
 def test_npz_in_fortran_order(tmp_path: Path) -> None:
     array = np.asfortranarray(numbers(3, 4, 5, dtype="f4"))
     image = everything(load_dataset(samples.write_npz(tmp_path, images=array)))["image"]

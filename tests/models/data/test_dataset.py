@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equikernels.models.data import DataError, Dataset, load_dataset
+from equikernels.models.data import DataError, Dataset, epoch_order, load_dataset
 from tests.models.data import samples
 from tests.models.data.samples import everything, numbers
 
@@ -151,6 +151,8 @@ def test_splits_are_random_and_change_with_the_seed() -> None:
     share = torch.tensor(sorted(rows[0])).double().mean() / len(digits)
     assert abs(share - 0.5) < 0.06
     assert first.name == "digits[a]"
+    in_epoch = set(epoch_order(0, 0, len(digits))[: len(first)].tolist())
+    assert abs(len(in_epoch & rows[0]) / len(first) - 0.5) < 0.06, "parts have nothing to do with orders"
 
 
 def test_parts_of_parts_keep_their_samples() -> None:
@@ -225,6 +227,10 @@ def test_fingerprints_of_folders(tmp_path: Path) -> None:
     assert load_dataset(tmp_path).fingerprint == first
     (tmp_path / "69.png").rename(tmp_path / "70.png")
     assert load_dataset(tmp_path).fingerprint != first
+    for place in ("a/x/1.png", "a/y/2.png", "a/y/3.png", "b/x/1.png", "b/x/2.png", "b/y/3.png"):
+        samples.write_picture(tmp_path / "classes" / place, numbers(4, 4))
+    in_classes = [load_dataset(tmp_path / "classes" / name).fingerprint for name in "ab"]
+    assert in_classes[0] != in_classes[1]
 
 
 @every_kind

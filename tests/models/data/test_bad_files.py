@@ -109,6 +109,11 @@ CASES: list[tuple[str, bytes, str]] = [
         ),
         "as many rows in labels as in images, 2, got 1",
     ),
+    (
+        "more.npz",
+        zipped(images=npy_bytes(described("(2, 1, 1)"), bytes(9))),
+        r"more.npz \(images\): expected 8 bytes for an array \(2, 1, 1\) of float32, got more",
+    ),
     ("object.npz", zipped(images=npy_bytes(described("(3,)", "|O"))), "real numbers, got dtype object"),
     ("short.mrc", mrc_bytes(data=95), "expected 1120 bytes for 2 x 3 x 4 values of float32, got 1119"),
     ("mode.mrc", mrc_bytes(mode=9), "expected an MRC header, got Unrecognised mode '9'"),

@@ -166,3 +166,21 @@ def test_a_file_cut_anywhere_is_refused_or_whole(name: str, tmp_path: Path) -> N
         for field, values in expected.items():
             assert torch.equal(batch[field], values), f"{name} cut to {length} of {len(data)} bytes"
     assert refused > 0.9 * len(lengths)
+
+
+@pytest.mark.parametrize("name", ["idx.gz", "npz", "npz stored", "nii.gz"])
+def test_values_under_a_check_sum_are_refused_or_right(name: str, tmp_path: Path) -> None:
+    file, path, options = TARGETS[name](tmp_path)
+    data = file.read_bytes()
+    expected = samples.everything(load_dataset(path, **options))
+    refused = 0
+    for place in range(len(data)):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        if judge(path, options, file.name):
+            refused += 1
+            continue
+        batch = samples.everything(load_dataset(path, **options))
+        # The names of an archive's members are under no sum.
+        for field in expected.keys() & batch.keys():
+            assert torch.equal(batch[field], expected[field]), f"{name} with byte {place} changed"
+    assert refused > 0.3 * len(data)

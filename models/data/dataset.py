@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from equikernels.models.data.columns import Column, Field, Rows
@@ -109,15 +110,20 @@ class Dataset:
         rows = numbers.copy() if self._rows is None else self._rows[numbers]
         return Dataset(name or f"{self.name}[{len(numbers)}]", self._columns, self._identity, rows)
 
-    def split(self, fractions: Mapping[str, float], seed: int = 0) -> dict[str, Dataset]:
+    def split(
+        self, fractions: Mapping[str, float], seed: int = 0, by: str | None = None
+    ) -> dict[str, Dataset]:
         """Parts that share no sample and together hold all, chosen at random by the seed alone.
 
         Args:
             fractions: of every part, positive, with sum 1. Sizes are rounded so that no sample is lost.
             seed: equal seeds and lengths give equal parts.
+            by: a field of integers; samples that agree in it stay together, such as the slices of a volume.
+                Sizes are then as near to the fractions as the order of the groups allows.
 
         Raises:
-            ValueError: fractions that are not positive or do not sum to 1, or a part without a sample.
+            ValueError: fractions that are not positive or do not sum to 1, a part without a sample, or no
+                such field of one integer.
 
         >>> from equikernels.models.data import load_dataset
         >>> parts = load_dataset("digits").split({"train": 0.8, "test": 0.2})
@@ -127,18 +133,36 @@ class Dataset:
         shares = list(fractions.values())
         if not shares or not all(share > 0 for share in shares) or not math.isclose(math.fsum(shares), 1):
             raise ValueError(f"fractions: expected positive numbers with sum 1, got {dict(fractions)}")
-        ends = np.rint(np.cumsum(shares) / math.fsum(shares) * len(self)).astype(int).tolist()
-        # A name of its own: the order of an epoch with the same seed has nothing to do with the parts.
-        order = shuffled(seed, 0, "split", len(self))
+        ends = np.cumsum(shares) / math.fsum(shares) * len(self)
+        # A sample has the part that holds the middle of its place, or of its group's, in a random order.
+        part = np.minimum(np.searchsorted(ends, self._middles(seed, by), side="right"), len(shares) - 1)
         parts = {}
-        for (key, share), start, end in zip(fractions.items(), [0, *ends], ends, strict=False):
-            if start == end:
+        for number, (key, share) in enumerate(fractions.items()):
+            chosen = torch.from_numpy(np.flatnonzero(part == number))
+            if not len(chosen):
                 raise ValueError(
                     f"fractions: expected a sample for {key!r}, got none: {share} of {len(self)}"
                 )
-            # Sorted: reading files in their order is what disks like.
-            parts[key] = self.subset(order[start:end].sort().values, f"{self.name}[{key}]")
+            parts[key] = self.subset(chosen, f"{self.name}[{key}]")
         return parts
+
+    def _middles(self, seed: int, by: str | None) -> NDArray[np.float64]:
+        """Where every sample, or the middle of its group, comes in a random order of all."""
+        fields = {key: (column.field.shape, column.field.dtype) for key, column in self._columns.items()}
+        known = [key for key, kind in fields.items() if kind == ((), torch.int64)]
+        if by is None:
+            groups, sizes = np.arange(len(self)), np.ones(len(self), dtype=np.int64)
+        elif by not in known:
+            raise ValueError(f"by: expected a field of one integer, of {', '.join(known)}, got {by!r}")
+        else:
+            rows = np.arange(len(self)) if self._rows is None else self._rows
+            values = self._columns[by].read(rows).numpy()
+            _, groups, sizes = np.unique(values, return_inverse=True, return_counts=True)
+        # A name of its own: the order of an epoch with the same seed has nothing to do with the parts.
+        order = shuffled(seed, 0, "split", len(sizes)).numpy()
+        middles = np.empty(len(sizes))
+        middles[order] = np.cumsum(sizes[order]) - sizes[order] / 2
+        return middles[groups]
 
     def _numbers(self, indices: Tensor) -> Rows:
         if not isinstance(indices, Tensor) or indices.dtype != torch.int64:

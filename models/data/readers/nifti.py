@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from equikernels.models.data.columns import Column, Content, Field, Rows
+from equikernels.models.data.columns import Column, Content, Field, Rows, ValueColumn
 from equikernels.models.data.errors import (
     Stream,
     data_error,
@@ -33,21 +33,41 @@ PATTERNS = ("*.nii", "*.nii.gz")
 _HEADERS = {348: ("Nifti1Header", "nibabel.nifti1"), 540: ("Nifti2Header", "nibabel.nifti2")}
 
 
-def read(path: Path) -> Content:
-    """One sample a file, float32 (C, D, H, W), scaled as the header says.
+# The axis of (C, D, H, W) that slices are taken along.
+_SLICES = {"axial": 1, "coronal": 2, "sagittal": 3}
+
+
+def read(path: Path, *, slices: str | None = None) -> Content:
+    """One sample a file, float32 (C, D, H, W), scaled as the header says; or one a slice, (C, H, W).
 
     Whatever the order of the axes in a file, columns run from left to right, rows from front (on top) to back
     and depth from feet to head, to the nearest axis: x, y and z of the library point to the right, to the
     front and up. A fourth axis of the file becomes the channels. All files must have one shape.
+
+    Args:
+        slices: "axial", "coronal" or "sagittal" for images instead of volumes, with the front, or the head,
+            on top and the right of space, or the back, to the right. "volume" is the number of the file, by
+            which to split.
     """
+    if slices is not None and slices not in _SLICES:
+        raise ValueError(f"slices: expected one of {', '.join(_SLICES)}, got {slices!r}")
     listing = list_files(path, PATTERNS, "NIfTI files")
     volumes = tuple(_volume(file) for file in listing.files)
     for volume in volumes:
         if volume.shape != volumes[0].shape:
             expected = f"{volumes[0].shape} voxels as in {volumes[0].path.name}"
             raise data_error(volume.path, expected, volume.shape)
-    column: Column = VolumeColumn(volumes)
-    return Content({"image": column, **listing.label_columns()}, listing.files, listing.evidence)
+    if slices is None:
+        columns: dict[str, Column] = {"image": VolumeColumn(volumes), **listing.label_columns()}
+        return Content(columns, listing.files, listing.evidence)
+    images = SliceColumn(volumes, _SLICES[slices])
+    owners = np.arange(len(images)) // images.count
+    names = tuple(file.name for file in listing.files)
+    columns = {"image": images, "volume": ValueColumn(path, owners, "file of the slice", names)}
+    if listing.classes:
+        labels = np.array(listing.labels, dtype=np.int64)[owners]
+        columns["label"] = ValueColumn(path, labels, "class of the sample", listing.classes)
+    return Content(columns, listing.files, listing.evidence)
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,40 @@ class VolumeColumn:
         batch = torch.empty(len(rows), *self.field.shape)
         for place, row in zip(batch, rows.tolist(), strict=True):
             place.copy_(torch.from_numpy(self.volumes[row].voxels()))
+        return batch
+
+
+@dataclass(frozen=True)
+class SliceColumn:
+    """Slices of volumes along an axis; a volume is read once for all of its slices in a batch."""
+
+    volumes: tuple[Volume, ...]
+    axis: int
+    field: Field = field(init=False)
+
+    def __post_init__(self) -> None:
+        whole = self.volumes[0].shape
+        shape = whole[: self.axis] + whole[self.axis + 1 :]
+        object.__setattr__(self, "field", Field(shape, torch.float32, "voxels of the slice, scaled"))
+
+    @property
+    def count(self) -> int:
+        """Slices of a volume."""
+        return self.volumes[0].shape[self.axis]
+
+    def __len__(self) -> int:
+        return len(self.volumes) * self.count
+
+    def read(self, rows: Rows) -> Tensor:
+        batch = torch.empty(len(rows), *self.field.shape)
+        owners = rows // self.count
+        for number in np.unique(owners).tolist():
+            here = np.flatnonzero(owners == number)
+            voxels = self.volumes[number].voxels()
+            # The head on top: depth, which becomes the rows, counts from the feet.
+            upright = voxels if self.axis == 1 else voxels[:, ::-1]
+            chosen = upright.take(rows[here] % self.count, axis=self.axis)
+            batch[torch.from_numpy(here)] = torch.from_numpy(np.moveaxis(chosen, self.axis, 0).copy())
         return batch
 
 

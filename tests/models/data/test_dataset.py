@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equikernels.models.data import DataError, Dataset, epoch_order, load_dataset
+from equikernels.models.data.columns import ValueColumn
 from tests.models.data import samples
 from tests.models.data.samples import everything, numbers
 
@@ -132,6 +133,37 @@ def test_a_split_shares_nothing_and_loses_nothing(count: int, seed: int, data: s
         assert abs(len(parts[name]) - fraction * count) <= 1
     again = whole.split(fractions, seed)
     assert all(everything(again[name])["index"].tolist() == rows[name] for name in rows)
+
+
+@given(
+    values=st.lists(st.integers(-3, 3), min_size=8, max_size=60),
+    seed=st.integers(),
+    share=st.floats(0.2, 0.8),
+)
+def test_groups_stay_together(values: list[int], seed: int, share: float) -> None:
+    whole = Dataset("test", {"group": ValueColumn("test", np.array(values), "group")}, b"")
+    largest = max(values.count(value) for value in values)
+    if largest / 2 >= min(share, 1 - share) * len(values):
+        return  # a group may then fill more than a part
+    parts = whole.split({"a": share, "b": 1 - share}, seed, by="group")
+    found = {name: everything(part) for name, part in parts.items()}
+    assert not set(found["a"]["group"].tolist()) & set(found["b"]["group"].tolist())
+    rows = [*found["a"]["index"].tolist(), *found["b"]["index"].tolist()]
+    assert sorted(rows) == list(range(len(values)))
+    assert abs(len(parts["a"]) - share * len(values)) <= largest / 2 + 1e-9
+
+
+def test_groups_of_a_part() -> None:
+    digits = load_digits().subset(range(1000, 1300))
+    parts = digits.split({"a": 0.5, "b": 0.5}, by="label")
+    labels = [set(everything(part)["label"].tolist()) for part in parts.values()]
+    assert labels[0] | labels[1] == set(range(10))
+    assert not labels[0] & labels[1]
+    others = [digits.split({"a": 0.5, "b": 0.5}, seed, by="label")["a"] for seed in range(4)]
+    assert len({tuple(everything(part)["index"].tolist()) for part in others}) > 1
+    for wrong in ("image", "index", "nothing"):
+        with pytest.raises(ValueError, match=f"by: expected a field of one integer, of label, got '{wrong}'"):
+            digits.split({"a": 0.5, "b": 0.5}, by=wrong)
 
 
 def load_digits(cache: list[Dataset] = []) -> Dataset:  # noqa: B006

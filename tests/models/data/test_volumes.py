@@ -95,6 +95,38 @@ def test_folders_of_classes_and_sizes(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(("slices", "shape"), [("axial", (4, 3)), ("coronal", (5, 3)), ("sagittal", (5, 4))])
+def test_slices(slices: str, shape: tuple[int, int], tmp_path: Path) -> None:
+    """Voxel (x, y, z) lies right, in front and up: where a doctor looks for it."""
+    (tmp_path / "ill").mkdir()
+    (tmp_path / "well").mkdir()
+    bodies = [numbers(3, 4, 5, dtype="f4", seed=seed) for seed in range(2)]
+    write_nifti(tmp_path / "ill", bodies[0], name="a.nii.gz")
+    write_nifti(tmp_path / "well", bodies[1], name="b.nii")
+    dataset = load_dataset(tmp_path, slices=slices)
+    count = {"axial": 5, "coronal": 4, "sagittal": 3}[slices]
+    assert len(dataset) == 2 * count
+    assert dataset.fields["volume"].classes == ("a.nii.gz", "b.nii")
+    order = torch.randperm(2 * count, generator=torch.Generator().manual_seed(0))
+    batch = dataset.fetch(order)
+    assert batch["image"].shape == (2 * count, 1, *shape)
+    assert batch["volume"].tolist() == batch["label"].tolist() == (order // count).tolist()
+    for image, number in zip(batch["image"][:, 0], order.tolist(), strict=True):
+        body, k = bodies[number // count], number % count
+        for row, column in np.ndindex(*shape):
+            place = {
+                "axial": (column, 3 - row, k),
+                "coronal": (column, 3 - k, 4 - row),
+                "sagittal": (k, 3 - column, 4 - row),
+            }[slices]
+            assert image[row, column] == body[place]
+
+
+def test_unknown_slices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="slices: expected one of axial, coronal, sagittal, got 'oblique'"):
+        load_dataset(write_nifti(tmp_path, numbers(3, 4, 5)), slices="oblique")
+
+
 def test_a_flat_affine_map_is_refused(tmp_path: Path) -> None:
     path = write_nifti(tmp_path, numbers(3, 4, 5))
     raw = bytearray(path.read_bytes())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equikernels.models.data.columns import Array, Field, Rows
-from equikernels.models.data.errors import data_error
+from equikernels.models.data.errors import data_error, reading
 
 __all__ = ["PixelColumn", "check_layout", "guess_layout", "to_pixels"]
 
@@ -124,4 +124,6 @@ class PixelColumn:
         values = np.asarray(self.array[rows])
         wanted = "NCDHW" if "D" in self.layout else "NCHW"
         order = [self.layout.index(axis) for axis in wanted if axis in self.layout]
-        return to_pixels(values.transpose(order)).reshape(len(rows), *self.field.shape)
+        with reading(self.source, "values that float32 can hold"), np.errstate(over="raise"):
+            pixels = to_pixels(values.transpose(order))
+        return pixels.reshape(len(rows), *self.field.shape)

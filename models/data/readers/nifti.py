@@ -102,9 +102,10 @@ class Volume:
         channels = turned.reshape(*turned.shape[:3], -1)
         # (x, y, z, C) with y to the front becomes (C, z, rows from the front, x).
         volume = channels.transpose(3, 2, 1, 0)[:, :, ::-1]
-        if (self.slope, self.intercept) != (1.0, 0.0):
-            volume = volume.astype(np.float64) * self.slope + self.intercept
-        return volume.astype(np.float32)
+        with reading(self.path, "values that float32 can hold"), np.errstate(over="raise"):
+            if (self.slope, self.intercept) != (1.0, 0.0):
+                volume = volume.astype(np.float64) * self.slope + self.intercept
+            return volume.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,13 @@ def test_dtypes_of_images(dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(image[:, 0].numpy(), expected)
 
 
+def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
+    dataset = load_dataset(samples.write_npy(tmp_path, np.array([[[1e39]], [[np.inf]], [[2.5]]])))
+    assert dataset.fetch(torch.tensor([2, 1]))["image"].flatten().tolist() == [2.5, np.inf]
+    with pytest.raises(DataError, match=r"images.npy: expected values that float32 can hold, got overflow"):
+        everything(dataset)
+
+
 def test_uint8_fills_the_unit_interval(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     image = everything(load_dataset(samples.write_npy(tmp_path, ramp)))["image"].flatten()

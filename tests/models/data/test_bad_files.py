@@ -128,6 +128,12 @@ CASES: list[tuple[str, bytes, str]] = [
     ("latin.star", "data_\nloop_\n_rlnImageName\n1@é.mrcs\n".encode("latin-1"), "a STAR file in UTF-8"),
     ("short.nii", nifti_bytes((3, 4, 5), 59), "412 bytes for 3 x 4 x 5 voxels of uint8, got 411"),
     ("more.nii", nifti_bytes((3, 4, 5), 61), "expected 412 bytes .*, got 413 bytes"),
+    ("more.nii.gz", gzip.compress(nifti_bytes((3, 4, 5), 61)), "3 x 4 x 5 voxels of uint8, got more"),
+    (
+        "huge.nii.gz",
+        gzip.compress(nifti_bytes((999, 999, 999), 60)),
+        r"\d+ bytes .*, got \d+ compressed bytes",
+    ),
     ("huge.nii", nifti_bytes((32767, 32767, 32767), 60), r"expected \d{12,} bytes .*, got 412 bytes"),
     ("flat.nii", nifti_bytes((3, 4), 12), r"expected 3 or 4 axes, none empty, got shape \(3, 4\)"),
     ("complex.nii", nifti_bytes((3, 4, 5), 480, datatype=32), "of real numbers, got complex64"),

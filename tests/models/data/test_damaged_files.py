@@ -19,6 +19,9 @@ from equikernels.models.data import load_dataset
 from tests.models.data import samples
 from tests.models.data.judging import judge
 
+# What Pillow says about tags that it leaves out.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 Writer = Callable[[Path], tuple[Path, Path, dict[str, Any]]]
 
 

@@ -63,6 +63,14 @@ def test_slope_and_intercept(tmp_path: Path) -> None:
     assert raw.dataobj.slope == 0.5  # type: ignore[attr-defined]
 
 
+def test_scaled_values_beyond_float32_are_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.full((2, 2, 2), 100, np.int16), np.eye(4))
+    image.header.set_slope_inter(1e38, 0.0)
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(DataError, match=r"a.nii: expected values that float32 can hold, got overflow"):
+        everything(load_dataset(tmp_path / "a.nii"))
+
+
 def test_a_fourth_axis_becomes_channels(tmp_path: Path) -> None:
     array = numbers(3, 4, 5, 2, dtype="f4")
     image = everything(load_dataset(write_nifti(tmp_path, array)))["image"]

@@ -67,7 +67,12 @@ def load_dataset(
         raise data_error(source, "no field 'index', which is the number of the sample", "one")
     lengths = {len(column) for column in content.columns.values()}
     assert len(lengths) == 1, lengths
-    described = sorted((option, value) for option, value in options.items() if option not in _PLACES)
+    # A list and a tuple mean the same, and a saved configuration turns one into the other.
+    described = sorted(
+        (option, tuple(value) if isinstance(value, list) else value)
+        for option, value in options.items()
+        if option not in _PLACES
+    )
     identity = hashlib.blake2b(content.evidence + files_digest(content.files), digest_size=16)
     identity.update(repr((kind, described)).encode())
     return Dataset(name, content.columns, identity.digest())

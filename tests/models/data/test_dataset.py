@@ -257,6 +257,7 @@ def test_fingerprints_of_folders(tmp_path: Path) -> None:
         samples.write_picture(tmp_path / f"{number:02}.png", numbers(4, 4, seed=number))
     first = load_dataset(tmp_path).fingerprint
     assert load_dataset(tmp_path).fingerprint == first
+    assert load_dataset(tmp_path, size=[3, 2]).fingerprint == load_dataset(tmp_path, size=(3, 2)).fingerprint
     (tmp_path / "69.png").rename(tmp_path / "70.png")
     assert load_dataset(tmp_path).fingerprint != first
     for place in ("a/x/1.png", "a/y/2.png", "a/y/3.png", "b/x/1.png", "b/x/2.png", "b/y/3.png"):

@@ -26,7 +26,7 @@ def read(
     *,
     split: str | None = None,
     images: str | None = None,
-    keys: Sequence[str] | None = None,
+    keys: str | Sequence[str] | None = None,
     layout: str | None = None,
 ) -> Content:
     """Every array is a field; "images" and "labels" become "image" and "label". All are read into memory.
@@ -34,10 +34,11 @@ def read(
     Args:
         split: only keys that begin with it and an underscore, which are dropped: "train" for "train_images".
         images: the key of the images, where it is another one.
-        keys: only these; all of them by default.
+        keys: only this one or these; all of them by default.
         layout: letters of the images' axes, for example "NHWC"; by default from their number of axes.
     """
     file_size(path)
+    keys = (keys,) if isinstance(keys, str) else keys
     with reading(path, "a .npz archive"), zipfile.ZipFile(path) as archive:
         names = _chosen(path, archive, split, keys)
         if images is not None and images not in names:

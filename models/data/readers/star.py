@@ -29,18 +29,19 @@ _REFERENCE = re.compile(r"(?:(?P<section>\d{1,9})@)?(?P<stack>.+)")
 def read(
     path: Path,
     *,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     images: str = "rlnImageName",
     root: str | os.PathLike[str] | None = None,
 ) -> Content:
     """The images that a table refers to, as in "000001@stack.mrcs", and the numbers beside them.
 
     Args:
-        columns: the fields to take; by default every column of numbers, those of the optics table too, joined
+        columns: the field or fields to take; by default every column of numbers, those of the optics table too, joined
             by the optics group. They keep their names.
         images: the column of references.
         root: the folder that references start from; by default that of the file.
     """
+    columns = (columns,) if isinstance(columns, str) else columns
     tables = _tables(path)
     name, table = _particles(path, tables, images)
     if not len(table):

@@ -172,6 +172,7 @@ def test_npz_names_that_mean_one_field(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected one of 'images', 'image' \(or say keys=\), got both"):
         load_dataset(path)
     assert list(load_dataset(path, keys=["image"]).fields) == ["image", "index"]
+    assert list(load_dataset(path, keys="image").fields) == ["image", "index"]
     path = samples.write_npz(tmp_path, images=array, index=np.arange(3))
     with pytest.raises(
         DataError, match="expected no field 'index', which is the number of the sample, got one"

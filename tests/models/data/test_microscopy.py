@@ -82,6 +82,11 @@ def test_star_options(tmp_path: Path) -> None:
         load_dataset(moved)
     dataset = load_dataset(moved, root=tmp_path, columns=["rlnAnglePsi"], labels="rlnAnglePsi")
     assert set(dataset.fields) == {"image", "rlnAnglePsi", "label", "index"}
+    assert set(load_dataset(moved, root=tmp_path, columns="rlnVoltage").fields) == {
+        "image",
+        "rlnVoltage",
+        "index",
+    }
     with pytest.raises(DataError, match="expected a column of numbers 'rlnMicrographName', got rlnAnglePsi"):
         load_dataset(moved, root=tmp_path, columns=["rlnMicrographName"])
     with pytest.raises(DataError, match="expected one table with a column rlnName"):

@@ -36,8 +36,8 @@ def read(
     """The images that a table refers to, as in "000001@stack.mrcs", and the numbers beside them.
 
     Args:
-        columns: the field or fields to take; by default every column of numbers, those of the optics table too, joined
-            by the optics group. They keep their names.
+        columns: the field or fields to take; by default every column of numbers, those of the optics table
+            too, joined by the optics group. They keep their names.
         images: the column of references.
         root: the folder that references start from; by default that of the file.
     """

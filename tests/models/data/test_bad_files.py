@@ -159,6 +159,7 @@ CASES: list[tuple[str, bytes, str]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Image size:Warning")
 @pytest.mark.parametrize(("name", "data", "message"), CASES, ids=[case[0] for case in CASES])
 def test_what_is_wrong_is_said(name: str, data: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)

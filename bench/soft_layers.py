@@ -78,7 +78,7 @@ class TextbookSoftLinear(nn.Module):
         return functional.linear(x, self.projected())
 
 
-def plain(rep: Representation, channels_in: int, channels_out: int) -> nn.Module:
+def plain(rep: Representation, channels_in: int, channels_out: int) -> nn.Linear:
     return nn.Linear(channels_in * rep.dim, channels_out * rep.dim, bias=False)
 
 
@@ -93,7 +93,7 @@ class PlainWithProducts(nn.Module):
 
     def __init__(self, rep: Representation, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(plain(rep, channels_in, channels_out).weight.detach())
+        self.weight = nn.Parameter(plain(rep, channels_in, channels_out).weight.detach().clone())
         self.register_buffer("basis", torch.tensor(rep.change_of_basis, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,9 +119,8 @@ class _Products(torch.autograd.Function):
         return four_products(grad, *ctx.saved_tensors), None
 
 
-def training_step(layer: nn.Module, batch: int) -> Callable[[], None]:
+def training_step(layer: nn.Module, batch: int, width: int) -> Callable[[], None]:
     """Forward, backward and a step of gradient descent, so that every projection is a new one."""
-    width = getattr(layer, "in_features", None) or layer.weight.shape[1]  # type: ignore[union-attr, index]
     x = torch.randn(batch, width, requires_grad=True)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-6)
 

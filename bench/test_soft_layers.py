@@ -67,7 +67,7 @@ def test_evaluation(benchmark, size: str, provider: str) -> None:  # type: ignor
 def test_training_step(benchmark, size: str, provider: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     rep, c_in, c_out, batch = SIZES[size]
-    step = training_step(STEPS[provider](rep, c_in, c_out), batch)
+    step = training_step(STEPS[provider](rep, c_in, c_out), batch, c_in * rep.dim)
     step()
     measure(
         benchmark, step, "cpu", operation="soft linear", provider=provider, mode="training step", size=size
@@ -102,18 +102,16 @@ STRUCTURED: dict[str, dict[str, Callable[[], nn.Module]]] = {
 @pytest.mark.parametrize("batch", BATCHES)
 def test_structured(benchmark, batch: int, kind: str, provider: str, mode: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model = STRUCTURED[kind][provider]()
+    model, width = STRUCTURED[kind][provider](), FIELDS * REGULAR.dim
+    call = training_step(model, batch, width)
     if mode == "evaluation":
         model.eval()
-        x = torch.randn(batch, FIELDS * REGULAR.dim)
+        x = torch.randn(batch, width)
 
-        def call() -> object:
+        def call() -> None:
             with torch.no_grad():
-                return model(x)
-    else:
-        first = model if isinstance(model, (SoftLinear, nn.Linear)) else model[0]  # type: ignore[index]
-        model.in_features = first.in_features
-        call = training_step(model, batch)
+                model(x)
+
     call()
     size = f"C_8 regular, {FIELDS} to {FIELDS} fields, {kind}, batch {batch}"
     measure(benchmark, call, "cpu", operation="structured linear", provider=provider, mode=mode, size=size)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/average.h"
+#include "cpu/change.h"
 #include "cpu/isa.h"
 #include "cpu/orbit.h"
 #include "cpu/pages.h"
@@ -277,6 +278,34 @@ void orbit_transform(bool is_double, bool columns, int threads, const std::array
   (columns ? equikernels::orbit_transform_columns : equikernels::orbit_transform_rows)(job, threads);
 }
 
+// --- changes of basis ---
+
+// `stages`: the address of the families, as a table of five integers each, and their number.
+void change_basis(bool is_double, int threads, const Triple& shape, uintptr_t x, const Triple& x_stride, uintptr_t y,
+                  const Triple& y_stride, const std::vector<std::pair<uintptr_t, int64_t>>& stages) {
+  static_assert(sizeof(equikernels::ChangeFamily) == 5 * sizeof(int64_t), "a family is five integers of a table");
+  equikernels::ChangeJob job{};
+  job.is_double = is_double;
+  job.samples = shape[0];
+  job.dim = shape[1];
+  job.lanes = shape[2];
+  job.x = reinterpret_cast<const void*>(x);
+  job.y = reinterpret_cast<void*>(y);
+  for (size_t axis = 0; axis < 3; ++axis) {
+    job.x_stride[axis] = x_stride[axis];
+    job.y_stride[axis] = y_stride[axis];
+  }
+  job.count = int64_t(stages.size());
+  if (job.count < 1 || job.count > 2) {
+    throw std::invalid_argument("stages: expected 1 or 2, got " + std::to_string(job.count));
+  }
+  for (size_t k = 0; k < stages.size(); ++k) {
+    job.stages[k] = {reinterpret_cast<const equikernels::ChangeFamily*>(stages[k].first), stages[k].second};
+  }
+  py::gil_scoped_release unlocked;
+  equikernels::change_basis(job, threads);
+}
+
 void define_sampling(py::module_& m) {
   m.def("sample_apply", &sample_apply);
   m.def("sample_backward", &sample_backward);
@@ -427,6 +456,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("selected_isa", [] { return std::string(equikernels::isa_name(equikernels::selected_isa())); });
   define_sampling(m);
   m.def("orbit_transform", &orbit_transform);
+  m.def("change_basis", &change_basis);
   define_schur(m);
   define_averages(m);
 }

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.ops.bases.orbits import OrbitTransform, connected_parts
+from equikernels.ops.bases.orbits import OrbitFamily, OrbitTransform, connected_parts
 from equikernels.ops.bases.transform import orbit_transform
 
 SMALL_ORBIT = 16
@@ -105,6 +105,21 @@ class Basis:
             return False
         self.orbits, self.sectors = transform.renamed(np.argsort(order)), tuple(sectors)
         return True
+
+    @cached_property
+    def stages(self) -> tuple[OrbitTransform, ...]:
+        """The sparse orthogonal matrices whose product is U, where that is how it is applied."""
+        if self.orbits is None:
+            return ()
+        if not self.sectors:
+            return (self.orbits,)
+        families = []
+        for rows in sorted({(s.rows.start, s.rows.stop) for s in self.sectors}):
+            runs = [s for s in self.sectors if (s.rows.start, s.rows.stop) == rows]
+            outputs = np.concatenate([np.arange(s.columns.start, s.columns.stop) for s in runs])
+            mix = np.concatenate([s.matrix for s in runs], axis=1).T
+            families.append(OrbitFamily.single(np.arange(*rows), outputs, mix))
+        return self.orbits, OrbitTransform(self.dim, tuple(families))
 
     @cached_property
     def multiplications(self) -> int:

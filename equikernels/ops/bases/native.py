@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,37 @@ def transform_columns(x: Tensor, transform: OrbitTransform, out: Tensor | None =
     out = torch.empty(x.shape, dtype=x.dtype) if out is None else out
     _launch(True, columns, out.view(columns.shape) if out.dim() != 3 else out, transform)
     return out
+
+
+def change(x: Tensor, transforms: Sequence[OrbitTransform], out: Tensor, dim: int) -> None:
+    """x T_1 T_2 into `out`, for one or two transforms of coordinates in dimension `dim` of x (samples, ., .).
+
+    Both float32 or float64 with the last or the last but one dimension side by side; `out` may be x itself.
+    """
+    if x.numel() == 0:
+        return
+    order = (0, 1, 2) if dim == -2 else (0, 2, 1)
+    native.change_basis(
+        x.dtype == torch.float64, torch.get_num_threads(), [x.shape[axis] for axis in order],
+        x.data_ptr(), [x.stride(axis) for axis in order], out.data_ptr(),
+        [out.stride(axis) for axis in order], [_stage(t, x.dtype) for t in transforms],
+    )  # fmt: skip
+
+
+def _stage(transform: OrbitTransform, dtype: torch.dtype) -> tuple[int, int]:
+    """Address and length of the families as a table of numbers."""
+    kept = transform.kept(("stage", dtype), lambda: _stage_table(transform, dtype))
+    return kept.data_ptr(), len(kept)
+
+
+def _stage_table(transform: OrbitTransform, dtype: torch.dtype) -> Tensor:
+    # The inverse of a small orthogonal matrix is its transpose, a row for every input.
+    pairs = zip(transform.tables(dtype, _CPU), transform.inverse.tables(dtype, _CPU), strict=True)
+    rows = [
+        [*inputs.shape, inputs.data_ptr(), results.data_ptr(), weights.data_ptr()]
+        for (inputs, results, _), (_, _, weights) in pairs
+    ]
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def _side_by_side(x: Tensor) -> Tensor:

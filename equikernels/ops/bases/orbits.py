@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+
+Kept = TypeVar("Kept")
 
 LARGEST_ORBIT = 64
 """Coordinates that one orbit may mix: the kernel keeps them in a buffer of its own."""
@@ -33,6 +36,12 @@ class OrbitFamily:
     inputs: np.ndarray
     outputs: np.ndarray
     mix: np.ndarray
+
+    @classmethod
+    def single(cls, inputs: np.ndarray, outputs: np.ndarray, mix: np.ndarray) -> OrbitFamily:
+        """A family of one orbit, with coordinates (size,) before and after."""
+        tables = (np.ascontiguousarray(table[:, None], dtype=np.int32) for table in (inputs, outputs))
+        return cls(*tables, np.ascontiguousarray(mix))
 
     @cached_property
     def runs(self) -> tuple[int, int]:
@@ -143,9 +152,10 @@ class OrbitTransform:
 
     def tables(self, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         """(inputs, outputs, mix) of every family on a device, kept."""
-        key = (dtype, device)
-        if key not in self._tables:
-            self._tables[key] = tuple(
+
+
+        def make() -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+            return tuple(
                 (
                     torch.tensor(f.inputs, device=device),
                     torch.tensor(f.outputs, device=device),
@@ -153,6 +163,13 @@ class OrbitTransform:
                 )
                 for f in self.families
             )
+
+        return self.kept((dtype, device), make)
+
+    def kept(self, key: Any, make: Callable[[], Kept]) -> Kept:
+        """What `make` gives, made once for each key."""
+        if key not in self._tables:
+            self._tables[key] = make()
         return self._tables[key]  # type: ignore[no-any-return]
 
     def matrix(self) -> np.ndarray:

@@ -6,20 +6,24 @@ all steps: two changes of basis, the factors, and the two changes back.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from equikernels.ops.bases.basis import Basis
-from equikernels.ops.bases.buffers import Step, analysis_steps, run_steps, synthesis_steps
-from equikernels.ops.extension import in_large_pages, native
+from equikernels.ops.bases.buffers import Step, analysis_steps, synthesis_steps
+from equikernels.ops.extension import addressable, in_large_pages, native
 from equikernels.ops.linear.projection import BlockProjection
 from equikernels.ops.threads import run_pieces
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
 
-PIECE_BYTES = 5 * 2**19
-"""Of one piece of a weight: with two buffers it fits what a core has of the last cache."""
+PIECE_BYTES = 5 * 2**17
+"""Of one piece of a weight: it stays in a core's second cache through all steps."""
+
+DENSE_BYTES = 5 * 2**19
+"""Of one piece where a basis is dense: with two buffers it fits what a core has of the last cache."""
 
 SMALL = 2**16
 """Entries of a weight up to which threads are not worth their start."""
@@ -68,7 +72,7 @@ class _Changed(torch.autograd.Function):
         ctx.bases = out, inn
         ctx.inverse = inverse
         steps = (synthesis_steps if inverse else analysis_steps)(out, inn)
-        return _by_pieces(w, out.dim, steps, None, [])
+        return _by_pieces(w, out.dim, inn.dim, steps, None, [])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -81,7 +85,8 @@ class _Projected(torch.autograd.Function):
     def forward(ctx: Any, w: Tensor, projection: BlockProjection) -> Tensor:
         ctx.projection = projection
         out, inn = projection.out.basis, projection.inn.basis
-        return _by_pieces(w, out.dim, analysis_steps(out, inn), projection, synthesis_steps(out, inn))
+        first, last = analysis_steps(out, inn), synthesis_steps(out, inn)
+        return _by_pieces(w, out.dim, inn.dim, first, projection, last)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -89,48 +94,75 @@ class _Projected(torch.autograd.Function):
 
 
 def _by_pieces(
-    w: Tensor, m: int, first: list[Step], projection: BlockProjection | None, last: list[Step]
+    w: Tensor, m: int, n: int, first: list[Step], projection: BlockProjection | None, last: list[Step]
 ) -> Tensor:
     """All steps of `first`, the factors, all steps of `last`, piece by piece."""
-    w = w.detach().contiguous()
-    out = in_large_pages(torch.empty_like(w))
-    if w.numel() == 0:
-        return out
-    source, target = w.view(-1, m, w.shape[1]), out.view(-1, m, w.shape[1])
-    outer = len(source)
-    each = max(1, min(outer, PIECE_BYTES // (m * w.shape[1] * w.element_size())))
-    if w.numel() > SMALL:
-        each = max(1, min(each, outer // (2 * torch.get_num_threads())))
-    starts = range(0, outer, each)
+    w = addressable(w.detach()).contiguous()
+    computed = w if w.dtype in (torch.float32, torch.float64) else w.float()
+    out = in_large_pages(torch.empty_like(computed))
+    steps: list[Step | _Factors] = [*first, *([_Factors(projection)] if projection else []), *last]
+    if not steps:
+        out.copy_(computed)
+    elif w.numel():
+        _run_steps(steps, computed.view(-1, m, w.shape[1]), out.view(-1, m, w.shape[1]), n)
+    return out.to(w.dtype)
 
-    def make_buffers() -> tuple[Tensor, Tensor]:
-        return w.new_empty(each, *source.shape[1:]), w.new_empty(each, *source.shape[1:])
 
-    def work(piece: int, buffers: tuple[Tensor, Tensor]) -> None:
-        x, result = source[starts[piece] : starts[piece] + each], target[starts[piece] : starts[piece] + each]
-        a, b = buffers[0][: len(x)], buffers[1][: len(x)]
-        if projection is None:
-            run_steps(first, x, (a, b), result)
-            return
-        if not last:
-            _scale(projection, x, result)
-            return
-        middle = a if len(first) % 2 else b
-        if first:
-            run_steps(first, x, (a, b), middle)
-            _scale(projection, middle, middle)
-        else:
-            _scale(projection, x, middle)
-        run_steps(last, middle, (a, b), result)
+@dataclass(frozen=True)
+class _Factors:
+    """The factors as a step between changes of basis."""
 
-    if len(starts) == 1 or w.numel() <= SMALL:
+    projection: BlockProjection
+    is_dense = False
+
+    def __call__(self, x: Tensor, to: Tensor) -> None:
+        _scale(self.projection, x, to)
+
+
+def _run_steps(steps: list[Step | _Factors], x: Tensor, out: Tensor, n: int) -> None:
+    """All steps from x into `out`, both (outer, m, channels * n), piece by piece."""
+    dense = any(step.is_dense for step in steps)
+    outer, channels = _piece(x, n, dense)
+    starts = [(o, c) for o in range(0, len(x), outer) for c in range(0, x.shape[2], channels * n)]
+    # Steps that need no place of their own stay in one buffer; the first one reads x, the last one writes `out`.
+    count = 0 if len(steps) == 1 else 2 if dense else 1
+
+    def make_buffers() -> list[Tensor]:
+        return [x.new_empty(outer * x.shape[1] * channels * n) for _ in range(count)]
+
+    def work(piece: int, buffers: list[Tensor]) -> None:
+        o, c = starts[piece]
+        source, result = (t[o : o + outer, :, c : c + channels * n] for t in (x, out))
+        places = [buffer[: source.numel()].view(source.shape) for buffer in buffers]
+        for k, step in enumerate(steps):
+            if k == len(steps) - 1:
+                target = result
+            elif count == 2:
+                target = places[k % 2]
+            else:
+                target = places[0]
+            step(source, target)
+            source = target
+
+    if len(starts) == 1 or x.numel() <= SMALL:
         with torch.no_grad():
             buffers = make_buffers()
             for piece in range(len(starts)):
                 work(piece, buffers)
     else:
         run_pieces(len(starts), work, make_buffers)
-    return out
+
+
+def _piece(x: Tensor, n: int, dense: bool) -> tuple[int, int]:
+    """Outer and inner channels of one piece; they depend on sizes alone, never on the number of threads."""
+    block = x.shape[1] * n * x.element_size()
+    channels = x.shape[2] // n
+    if dense:
+        # Products want long rows.
+        return max(1, min(len(x), DENSE_BYTES // (block * channels))), channels
+    inner = max(1, min(channels, PIECE_BYTES // block))
+    outer = max(1, min(len(x), PIECE_BYTES // (block * inner)))
+    return outer, inner
 
 
 def _scale(projection: BlockProjection, x: Tensor, out: Tensor) -> None:

@@ -36,41 +36,45 @@ struct Rows {
   int64_t pitch;
 };
 
-// kResults results, from `first` on, of one orbit in kCount vectors of lanes.
+// kResults results, from `first` on, of every orbit in kCount vectors of lanes.
 template <class T, int kResults, int kCount>
-__attribute__((noinline)) void mix(const ChangeFamily& family, int64_t orbit, int64_t first, const Rows<const T>& x,
-                                   const Rows<T>& y) {
-  Lanes<T> sums[kResults][kCount] = {};
-  const T* weights = static_cast<const T*>(family.weights) + first;
-  const int32_t* input = family.inputs + orbit;
-  for (int64_t b = 0; b < family.size; ++b) {
-    const T* from = x.data + *input * x.pitch;
-    Lanes<T> values[kCount];
-    for (int k = 0; k < kCount; ++k) values[k] = load_unaligned<Lanes<T>>(from + k * kVector<T>);
+__attribute__((noinline)) void mix(const ChangeFamily& family, int64_t first, const Rows<const T>& x, const Rows<T>& y) {
+  for (int64_t orbit = 0; orbit < family.orbits; ++orbit) {
+    Lanes<T> sums[kResults][kCount];
     for (int a = 0; a < kResults; ++a) {
-      for (int k = 0; k < kCount; ++k) sums[a][k] += weights[a] * values[k];
+      for (int k = 0; k < kCount; ++k) sums[a][k] = Lanes<T>{};
     }
-    input += family.orbits;
-    weights += family.size;
-  }
-  for (int a = 0; a < kResults; ++a) {
-    T* to = y.data + family.results[(first + a) * family.orbits + orbit] * y.pitch;
-    for (int k = 0; k < kCount; ++k) store_unaligned(to + k * kVector<T>, sums[a][k]);
+    const T* weights = static_cast<const T*>(family.weights) + first;
+    const int32_t* input = family.inputs + orbit;
+    for (int64_t b = 0; b < family.size; ++b) {
+      const T* from = x.data + *input * x.pitch;
+      Lanes<T> values[kCount];
+      for (int k = 0; k < kCount; ++k) values[k] = load_unaligned<Lanes<T>>(from + k * kVector<T>);
+      for (int a = 0; a < kResults; ++a) {
+        for (int k = 0; k < kCount; ++k) sums[a][k] += weights[a] * values[k];
+      }
+      input += family.orbits;
+      weights += family.size;
+    }
+    const int32_t* result = family.results + first * family.orbits + orbit;
+    for (int a = 0; a < kResults; ++a) {
+      T* to = y.data + result[a * family.orbits] * y.pitch;
+      for (int k = 0; k < kCount; ++k) store_unaligned(to + k * kVector<T>, sums[a][k]);
+    }
   }
 }
 
 template <class T, int kCount>
-void mix_some(int64_t results, const ChangeFamily& family, int64_t orbit, int64_t first, const Rows<const T>& x,
-              const Rows<T>& y) {
+void mix_some(int64_t results, const ChangeFamily& family, int64_t first, const Rows<const T>& x, const Rows<T>& y) {
   switch (results) {
-    case 1: return mix<T, 1, kCount>(family, orbit, first, x, y);
-    case 2: return mix<T, 2, kCount>(family, orbit, first, x, y);
-    case 3: return mix<T, 3, kCount>(family, orbit, first, x, y);
-    case 4: return mix<T, 4, kCount>(family, orbit, first, x, y);
+    case 1: return mix<T, 1, kCount>(family, first, x, y);
+    case 2: return mix<T, 2, kCount>(family, first, x, y);
+    case 3: return mix<T, 3, kCount>(family, first, x, y);
+    case 4: return mix<T, 4, kCount>(family, first, x, y);
 #if defined(__AVX512F__)
-    case 5: return mix<T, 5, kCount>(family, orbit, first, x, y);
-    case 6: return mix<T, 6, kCount>(family, orbit, first, x, y);
-    case 7: return mix<T, 7, kCount>(family, orbit, first, x, y);
+    case 5: return mix<T, 5, kCount>(family, first, x, y);
+    case 6: return mix<T, 6, kCount>(family, first, x, y);
+    case 7: return mix<T, 7, kCount>(family, first, x, y);
 #endif
   }
 }
@@ -82,19 +86,15 @@ void apply_stage(const ChangeStage& stage, int64_t vectors, const Rows<const T>&
     const ChangeFamily& family = stage.families[f];
     // Shares as equal as they can be: none is left with one result.
     const int64_t shares = (family.size + kMostResults - 1) / kMostResults;
-    for (int64_t orbit = 0; orbit < family.orbits; ++orbit) {
-      for (int64_t share = 0; share < shares; ++share) {
-        const int64_t first = family.size * share / shares;
-        const int64_t results = family.size * (share + 1) / shares - first;
-        int64_t k = 0;
-        for (; k + kTogether <= vectors; k += kTogether) {
-          mix_some<T, kTogether>(results, family, orbit, first, {x.data + k * kVector<T>, x.pitch},
-                                 {y.data + k * kVector<T>, y.pitch});
-        }
-        for (; k < vectors; ++k) {
-          mix_some<T, 1>(results, family, orbit, first, {x.data + k * kVector<T>, x.pitch},
-                         {y.data + k * kVector<T>, y.pitch});
-        }
+    for (int64_t share = 0; share < shares; ++share) {
+      const int64_t first = family.size * share / shares;
+      const int64_t results = family.size * (share + 1) / shares - first;
+      for (int64_t k = 0; k < vectors;) {
+        const Rows<const T> from = {x.data + k * kVector<T>, x.pitch};
+        const Rows<T> to = {y.data + k * kVector<T>, y.pitch};
+        const bool all = vectors - k >= kTogether;
+        (all ? mix_some<T, kTogether> : mix_some<T, 1>)(results, family, first, from, to);
+        k += all ? kTogether : 1;
       }
     }
   }

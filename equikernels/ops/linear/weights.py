@@ -19,8 +19,8 @@ from equikernels.ops.linear.projection import BlockProjection
 from equikernels.ops.threads import run_pieces
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
 
-PIECE_BYTES = 5 * 2**17
-"""Of one piece of a weight: it stays in a core's second cache through all steps."""
+PIECE_BYTES = 5 * 2**18
+"""Of one piece of a weight: it stays in what a core has of the caches through all steps."""
 
 DENSE_BYTES = 5 * 2**19
 """Of one piece where a basis is dense: with two buffers it fits what a core has of the last cache."""
@@ -160,7 +160,8 @@ def _piece(x: Tensor, n: int, dense: bool) -> tuple[int, int]:
     if dense:
         # Products want long rows.
         return max(1, min(len(x), DENSE_BYTES // (block * channels))), channels
-    inner = max(1, min(channels, PIECE_BYTES // block))
+    # Several outer channels make the panels of the right side longer, so that less of their last one is empty.
+    inner = max(1, min(channels, PIECE_BYTES // (2 * block)))
     outer = max(1, min(len(x), PIECE_BYTES // (block * inner)))
     return outer, inner
 

@@ -52,8 +52,7 @@ class Step:
     def _change(self, x: Tensor, to: Tensor) -> None:
         from equikernels.ops.bases import native
 
-        stages = self.basis.stages
-        applied = [stage.inverse for stage in reversed(stages)] if self.inverse else stages
+        applied = self.basis.inverse_stages if self.inverse else self.basis.stages
         if self.dim == -1:
             # One channel after the other: (channels, rows, n).
             x, to = (t.flatten(0, 1).unflatten(-1, (-1, self.basis.dim)).transpose(0, 1) for t in (x, to))

@@ -8,27 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equikernels.ops.bases.orbits import OrbitTransform
+from equikernels.ops.bases.orbits import LARGEST_ORBIT, OrbitTransform
 from equikernels.ops.extension import addressable, native
+
+PANEL = 8192
+"""Coordinates up to which one transform of rows is fastest by panels; beyond, these outgrow the caches."""
 
 _CPU = torch.device("cpu")
 
 
-def transform_rows(x: Tensor, transform: OrbitTransform, out: Tensor | None = None) -> Tensor:
-    """x T for x (..., dim), float32 or float64; `out` must not share memory with x."""
-    x = _side_by_side(addressable(x))
-    rows = x if x.dim() == 3 else x.reshape(1, -1, transform.dim)
-    out = torch.empty(x.shape, dtype=x.dtype) if out is None else out
-    _launch(False, rows, out.view(rows.shape) if out.dim() != 3 else out, transform)
-    return out
-
-
-def transform_columns(x: Tensor, transform: OrbitTransform, out: Tensor | None = None) -> Tensor:
-    """T^T x for x (..., dim, columns), float32 or float64; `out` must not share memory with x."""
-    x = _side_by_side(addressable(x))
-    columns = x if x.dim() == 3 else x.reshape(-1, *x.shape[-2:])
-    out = torch.empty(x.shape, dtype=x.dtype) if out is None else out
-    _launch(True, columns, out.view(columns.shape) if out.dim() != 3 else out, transform)
+def transform(x: Tensor, transforms: Sequence[OrbitTransform], dim: int) -> Tensor:
+    """x T_1 T_2 ... with coordinates in dimension `dim`, float32 or float64, as a new tensor."""
+    x = addressable(x)
+    out = torch.empty(x.shape, dtype=x.dtype)
+    if x.numel() == 0:
+        return out
+    x = x.reshape(1, -1, x.shape[-1]) if dim == -1 else x.reshape(-1, *x.shape[-2:])
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    alone = len(transforms) == 1 and transforms[0].largest <= LARGEST_ORBIT
+    if alone and (dim == -2 or x.shape[-1] > PANEL):
+        _launch(dim == -2, x, out.view(x.shape), transforms[0])
+    else:
+        change(x, transforms, out.view(x.shape), dim)
     return out
 
 
@@ -49,27 +51,23 @@ def change(x: Tensor, transforms: Sequence[OrbitTransform], out: Tensor, dim: in
 
 def _stage(transform: OrbitTransform, dtype: torch.dtype) -> tuple[int, int]:
     """Address and length of the families as a table of numbers."""
-    kept = transform.kept(("stage", dtype), lambda: _stage_table(transform, dtype))
-    return kept.data_ptr(), len(kept)
+    table, _ = transform.constants.get(("stage", dtype), lambda: _stage_table(transform, dtype))
+    return table.data_ptr(), len(table)
 
 
-def _stage_table(transform: OrbitTransform, dtype: torch.dtype) -> Tensor:
-    # The inverse of a small orthogonal matrix is its transpose, a row for every input.
-    pairs = zip(transform.tables(dtype, _CPU), transform.inverse.tables(dtype, _CPU), strict=True)
+def _stage_table(transform: OrbitTransform, dtype: torch.dtype) -> tuple[Tensor, object]:
+    """The table, and what must live as long as it because its addresses are in there."""
+    tables = transform.tables(dtype, _CPU)
+    # A row for every input.
+    weights = [mix.T.contiguous() for _, _, mix in tables]
     rows = [
-        [*inputs.shape, inputs.data_ptr(), results.data_ptr(), weights.data_ptr()]
-        for (inputs, results, _), (_, _, weights) in pairs
+        [*inputs.shape, inputs.data_ptr(), results.data_ptr(), weight.data_ptr()]
+        for (inputs, results, _), weight in zip(tables, weights, strict=True)
     ]
-    return torch.tensor(rows, dtype=torch.int64)
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    return x if x.dim() and x.stride(-1) == 1 else x.contiguous()
+    return torch.tensor(rows, dtype=torch.int64).view(-1, 5), (tables, weights)
 
 
 def _launch(columns: bool, x: Tensor, y: Tensor, transform: OrbitTransform) -> None:
-    if x.numel() == 0:
-        return
     native.orbit_transform(
         x.dtype == torch.float64, columns, torch.get_num_threads(), tuple(x.shape),
         x.data_ptr(), x.stride()[:2], y.data_ptr(), y.stride()[:2], _families(transform, x.dtype),

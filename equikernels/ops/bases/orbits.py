@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-Kept = TypeVar("Kept")
+from equikernels.ops.bases.constants import Constants
 
 LARGEST_ORBIT = 64
 """Coordinates that one orbit may mix: the kernel keeps them in a buffer of its own."""
@@ -85,7 +83,7 @@ class OrbitTransform:
     def __init__(self, dim: int, families: tuple[OrbitFamily, ...]) -> None:
         self.dim = dim
         self.families = families
-        self._tables: dict[Any, Any] = {}
+        self.constants = Constants()
 
     @classmethod
     def of_matrix(cls, matrix: np.ndarray) -> OrbitTransform | None:
@@ -152,25 +150,17 @@ class OrbitTransform:
 
     def tables(self, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         """(inputs, outputs, mix) of every family on a device, kept."""
-
-
-        def make() -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
-            return tuple(
+        return self.constants.get(
+            (dtype, device),
+            lambda: tuple(
                 (
                     torch.tensor(f.inputs, device=device),
                     torch.tensor(f.outputs, device=device),
                     torch.tensor(f.mix, dtype=dtype, device=device),
                 )
                 for f in self.families
-            )
-
-        return self.kept((dtype, device), make)
-
-    def kept(self, key: Any, make: Callable[[], Kept]) -> Kept:
-        """What `make` gives, made once for each key."""
-        if key not in self._tables:
-            self._tables[key] = make()
-        return self._tables[key]  # type: ignore[no-any-return]
+            ),
+        )
 
     def matrix(self) -> np.ndarray:
         """T (dim, dim), float64."""

@@ -12,9 +12,10 @@ def transform_reference(x: Tensor, transform: OrbitTransform) -> Tensor:
     """x T for x (..., dim)."""
     results, places = [], []
     for inputs, outputs, mix in transform.tables(x.dtype, x.device):
-        gathered = x[..., inputs.flatten()].unflatten(-1, inputs.shape)
-        results.append((mix @ gathered).flatten(-2))
-        places.append(outputs.flatten())
+        # Orbits before their coordinates: one product of two matrices, whatever comes before.
+        gathered = x[..., inputs.T.flatten()].unflatten(-1, (inputs.shape[1], inputs.shape[0]))
+        results.append((gathered @ mix.T).flatten(-2))
+        places.append(outputs.T.flatten())
     if not results:
         return x.clone()
     return torch.cat(results, dim=-1)[..., torch.cat(places).argsort()]

@@ -53,29 +53,38 @@ def orbit_transform(
         raise ValueError(f"dim: expected -1 or -2, got {dim}")
     if x.dim() < -dim or x.shape[dim] != transform.dim:
         raise ValueError(f"x: expected {transform.dim} coordinates in dimension {dim}, got {tuple(x.shape)}")
-    chosen = backends.choose("orbit_transform", x.device.type, backend)
     applied = transform.inverse if inverse else transform
+    return apply_transforms(x, (applied,), dim, backend)
+
+
+def apply_transforms(
+    x: Tensor, transforms: tuple[OrbitTransform, ...], dim: int = -1, backend: str | None = None
+) -> Tensor:
+    """x T_1 T_2 ... for one or two transforms, checked already; see :func:`orbit_transform`."""
+    chosen = backends.choose("orbit_transform", x.device.type, backend)
     working = x if x.dtype in (torch.float32, torch.float64) else x.float()
     composed = is_traced(x) or is_transformed() or has_hidden_batch(x)
-    if chosen != "cpp" or composed:
-        if backend == "cpp" and composed:
-            raise backends.BackendError("backend: 'cpp' runs eagerly only; leave the choice open here")
-        out = transform_reference(working if dim == -1 else working.mT, applied)
-        out = out if dim == -1 else out.mT.contiguous()
-    else:
-        out = _Native.apply(working, applied, dim)  # type: ignore[no-untyped-call]
-    return out.to(x.dtype)
+    if chosen == "cpp" and not composed:
+        out = _Native.apply(working, transforms, dim)  # type: ignore[no-untyped-call]
+        return out.to(x.dtype)  # type: ignore[no-any-return]
+    if backend == "cpp":
+        raise backends.BackendError("backend: 'cpp' runs eagerly only; leave the choice open here")
+    out = working if dim == -1 else working.mT
+    for transform in transforms:
+        out = transform_reference(out, transform)
+    return (out if dim == -1 else out.mT.contiguous()).to(x.dtype)
 
 
 class _Native(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, transform: OrbitTransform, dim: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, transforms: tuple[OrbitTransform, ...], dim: int) -> Tensor:
         from equikernels.ops.bases import native
 
-        ctx.transform, ctx.dim = transform, dim
-        return (native.transform_rows if dim == -1 else native.transform_columns)(x, transform)
+        ctx.transforms, ctx.dim = transforms, dim
+        return native.transform(x, transforms, dim)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         # The transpose is the inverse.
-        return orbit_transform(grads[0], ctx.transform, inverse=True, dim=ctx.dim), None, None
+        back = tuple(transform.inverse for transform in reversed(ctx.transforms))
+        return apply_transforms(grads[0], back, ctx.dim), None, None

@@ -51,8 +51,7 @@ class Slabs:
         basis = self.side.basis
         channel_major = np.arange(self.places.size).reshape(self.places.shape)
         if basis.kind == "orbits":
-            assert basis.orbits is not None
-            return basis.orbits.copies(channel_major, self.places)
+            return basis.stages[0].copies(channel_major, self.places)
         if np.array_equal(self.places, channel_major):
             return None
         order = OrbitTransform.of_matrix(np.eye(self.side.dim))

@@ -1,0 +1,41 @@
+"""Tensors with the constants of an object, made when they are first needed and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+Made = TypeVar("Made")
+
+
+class Constants:
+    """Values by key, each made once; copies and pickles of the object that owns them begin without any.
+
+    What is made here is used by every thread and in every mode: in inference mode ordinary tensors are made, and
+    where something traces, whose tensors hold no values, nothing is kept.
+
+    >>> constants = Constants()
+    >>> constants.get("two", lambda: torch.tensor(2.0)) is constants.get("two", lambda: torch.tensor(3.0))
+    True
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+
+    def get(self, key: Any, make: Callable[[], Made]) -> Made:
+        """The value of `key`, from `make` where there is none yet."""
+        if torch.compiler.is_compiling():
+            return self._made[key] if key in self._made else make()
+        if torch._C._len_torch_dispatch_stack() > 0:
+            return make()
+        if key in self._made:
+            return self._made[key]  # type: ignore[no-any-return]
+        with torch.inference_mode(False):
+            # Of two threads that come at once the first one's value stays: kernels may have its address.
+            return self._made.setdefault(key, make())  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[type[Constants], tuple[()]]:
+        # Some hold addresses of others.
+        return Constants, ()

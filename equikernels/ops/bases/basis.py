@@ -35,10 +35,10 @@ class Basis:
 
     Attributes:
         kind: "identity", "orbits", "sectors" or "dense".
-        stages: the sparse orthogonal matrices whose product is U: none, one, or two for sectors; none for "dense".
+        stages: the sparse orthogonal matrices whose product is U: one for "orbits", two for "sectors", else none.
 
     Raises:
-        ValueError: a matrix that is not square or not orthogonal; a symmetry of another shape or not orthogonal.
+        ValueError: a matrix or a symmetry that is not square or not orthogonal, or two sizes.
 
     >>> Basis(np.eye(4)).kind, Basis(np.eye(4)[::-1]).kind
     ('identity', 'orbits')
@@ -69,7 +69,7 @@ class Basis:
         return "sectors" if self.stages else "dense"
 
     def _split(self, symmetry: np.ndarray) -> tuple[OrbitTransform, ...]:
-        """T with its columns in the order of the sectors, and T^T U sector by sector; () where it does not pay."""
+        """T, its columns in the order of the sectors, and T^T U by sectors; nothing where it does not pay."""
         first = OrbitTransform.of_matrix(symmetry)
         if first is None or first.largest > SMALL_ORBIT:
             return ()
@@ -137,5 +137,5 @@ def _orthogonal(name: str, matrix: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name}: expected (dim, dim), got {matrix.shape}")
     defect = np.abs(matrix.T @ matrix - np.eye(len(matrix))).max(initial=0.0)
     if not defect <= 1e-9:
-        raise ValueError(f"{name}: expected orthogonal columns, but their products differ from 1 and 0 by {defect:.1e}")
+        raise ValueError(f"{name}: expected orthogonal columns, but their products are off by {defect:.1e}")
     return matrix

@@ -1,7 +1,7 @@
 """Changes of basis of whole weights without autograd: from buffer to buffer, piece by piece, in cache.
 
-A piece of a weight is (outer, m, columns) here, columns = channels * n: U_in acts on runs of n columns from the
-right, U_out on the rows from the left, and neither needs a copy in another order.
+A piece of a weight is (outer, m, columns) here, columns = channels * n: U_in acts on runs of n columns from
+the right, U_out on the rows from the left, and neither needs a copy in another order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Step:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it multiplies by U itself: then the piece and the result are contiguous and do not overlap."""
+        """Whether it multiplies by U itself: then piece and result must be contiguous and must not overlap."""
         return not self.basis.stages
 
     def __call__(self, x: Tensor, to: Tensor) -> None:
@@ -55,7 +55,8 @@ class Step:
         applied = self.basis.inverse_stages if self.inverse else self.basis.stages
         if self.dim == -1:
             # One channel after the other: (channels, rows, n).
-            x, to = (t.flatten(0, 1).unflatten(-1, (-1, self.basis.dim)).transpose(0, 1) for t in (x, to))
+            n = self.basis.dim
+            x, to = (t.view(len(t) * t.shape[1], t.shape[2] // n, n).transpose(0, 1) for t in (x, to))
         native.change(x, applied, to, self.dim)
 
 

@@ -13,8 +13,8 @@ Made = TypeVar("Made")
 class Constants:
     """Values by key, each made once; copies and pickles of the object that owns them begin without any.
 
-    What is made here is used by every thread and in every mode: in inference mode ordinary tensors are made, and
-    where something traces, whose tensors hold no values, nothing is kept.
+    What is made here is used by every thread and in every mode: in inference mode ordinary tensors are made,
+    and where something traces, whose tensors hold no values, nothing is kept.
 
     >>> constants = Constants()
     >>> constants.get("two", lambda: torch.tensor(2.0)) is constants.get("two", lambda: torch.tensor(3.0))

@@ -38,8 +38,8 @@ class OrbitFamily:
     @classmethod
     def single(cls, inputs: np.ndarray, outputs: np.ndarray, mix: np.ndarray) -> OrbitFamily:
         """A family of one orbit, with coordinates (size,) before and after."""
-        tables = (np.ascontiguousarray(table[:, None], dtype=np.int32) for table in (inputs, outputs))
-        return cls(*tables, np.ascontiguousarray(mix))
+        before, after = (np.ascontiguousarray(t[:, None], dtype=np.int32) for t in (inputs, outputs))
+        return cls(before, after, np.ascontiguousarray(mix))
 
     @cached_property
     def runs(self) -> tuple[int, int]:
@@ -112,10 +112,8 @@ class OrbitTransform:
             by_matrix.setdefault(key, []).append((inputs[order], outputs, mix[:, order]))
         families = []
         for found in by_matrix.values():
-            tables = [np.stack([part[k] for part in found], axis=1).astype(np.int32) for k in (0, 1)]
-            families.append(
-                OrbitFamily(*map(np.ascontiguousarray, tables), np.ascontiguousarray(found[0][2]))
-            )
+            before, after = (np.stack([part[k] for part in found], axis=1).astype(np.int32) for k in (0, 1))
+            families.append(OrbitFamily(before, after, np.ascontiguousarray(found[0][2])))
         return cls(dim, tuple(families))
 
     @property

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equikernels.ops import backends
 from equikernels.ops.bases.basis import Basis
 from equikernels.ops.bases.buffers import Step, analysis_steps, synthesis_steps
-from equikernels.ops.extension import addressable, in_large_pages, native
+from equikernels.ops.extension import addressable, in_large_pages
 from equikernels.ops.linear.projection import BlockProjection
 from equikernels.ops.threads import run_pieces
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
@@ -25,17 +26,24 @@ PIECE_BYTES = 5 * 2**18
 DENSE_BYTES = 5 * 2**19
 """Of one piece where a basis is dense: with two buffers it fits what a core has of the last cache."""
 
+PIECES = 8
+"""At least so many pieces where there are as many channels: threads get equal shares."""
+
 SMALL = 2**16
 """Entries of a weight up to which threads are not worth their start."""
 
 
 def project_weight(w: Tensor, projection: BlockProjection) -> Tensor:
-    """P(w) for w (C_out * m, C_in * n), float32 or float64; differentiable in w, P is its own adjoint."""
+    """P(w) for w (C_out * m, C_in * n); differentiable in w, P is its own adjoint.
+
+    Half precisions are computed in float32, here and in the functions below, which raise the same errors: a
+    TypeError for what is no floating tensor, a ValueError for a shape that is not made of blocks.
+    """
+    _check(w, projection.out.dim, projection.inn.dim)
     if not _plain(w) or not (projection.is_constant or not torch.is_grad_enabled()):
-        coordinates = _analyse_composed(w, projection.out.basis, projection.inn.basis)
-        return _synthesise_composed(
-            scale_weight(coordinates, projection), projection.out.basis, projection.inn.basis
-        )
+        coordinates = _analyse_composed(_working(w), projection.out.basis, projection.inn.basis)
+        scaled = scale_weight(coordinates, projection)
+        return _synthesise_composed(scaled, projection.out.basis, projection.inn.basis).to(w.dtype)
     return _Projected.apply(w, projection)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -48,22 +56,37 @@ def scale_weight(w: Tensor, projection: BlockProjection) -> Tensor:
 
 def analyse_weight(w: Tensor, out: Basis, inn: Basis) -> Tensor:
     """U_out^T w U_in, block by block, for w (C_out * m, C_in * n); differentiable."""
+    _check(w, out.dim, inn.dim)
     if not _plain(w):
-        return _analyse_composed(w, out, inn)
+        return _analyse_composed(_working(w), out, inn).to(w.dtype)
     return _Changed.apply(w, out, inn, False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def synthesise_weight(w: Tensor, out: Basis, inn: Basis) -> Tensor:
     """U_out w U_in^T, block by block, for w (C_out * m, C_in * n); differentiable."""
+    _check(w, out.dim, inn.dim)
     if not _plain(w):
-        return _synthesise_composed(w, out, inn)
+        return _synthesise_composed(_working(w), out, inn).to(w.dtype)
     return _Changed.apply(w, out, inn, True)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _check(w: Tensor, m: int, n: int) -> None:
+    if not isinstance(w, Tensor) or not w.is_floating_point():
+        raise TypeError(f"w: expected a floating tensor, got {w.dtype if isinstance(w, Tensor) else type(w)}")
+    if w.dim() != 2 or w.shape[0] % m or w.shape[1] % n:
+        raise ValueError(f"w: expected (C_out * {m}, C_in * {n}), got {tuple(w.shape)}")
 
 
 def _plain(w: Tensor) -> bool:
     """Whether the kernels can have the weight as it is."""
-    watched = is_traced(w) or is_transformed() or has_hidden_batch(w)
-    return w.device.type == "cpu" and native is not None and not watched
+    if is_traced(w) or is_transformed() or has_hidden_batch(w):
+        return False
+    return backends.choose("orbit_transform", w.device.type) == "cpp"
+
+
+def _working(w: Tensor) -> Tensor:
+    """The values in the dtype that is computed in."""
+    return w if w.dtype in (torch.float32, torch.float64) else w.float()
 
 
 class _Changed(torch.autograd.Function):
@@ -98,7 +121,7 @@ def _by_pieces(
 ) -> Tensor:
     """All steps of `first`, the factors, all steps of `last`, piece by piece."""
     w = addressable(w.detach()).contiguous()
-    computed = w if w.dtype in (torch.float32, torch.float64) else w.float()
+    computed = _working(w)
     out = in_large_pages(torch.empty_like(computed))
     steps: list[Step | _Factors] = [*first, *([_Factors(projection)] if projection else []), *last]
     if not steps:
@@ -124,23 +147,19 @@ def _run_steps(steps: list[Step | _Factors], x: Tensor, out: Tensor, n: int) -> 
     dense = any(step.is_dense for step in steps)
     outer, channels = _piece(x, n, dense)
     starts = [(o, c) for o in range(0, len(x), outer) for c in range(0, x.shape[2], channels * n)]
-    # Steps that need no place of their own stay in one buffer; the first one reads x, the last one writes `out`.
-    count = 0 if len(steps) == 1 else 2 if dense else 1
+    # The first step reads x, the last one writes `out`; between them all but dense ones can stay in one buffer.
+    count = 2 if dense else 1
 
     def make_buffers() -> list[Tensor]:
-        return [x.new_empty(outer * x.shape[1] * channels * n) for _ in range(count)]
+        size = outer * x.shape[1] * channels * n if len(steps) > 1 else 0
+        return [x.new_empty(size) for _ in range(count)]
 
     def work(piece: int, buffers: list[Tensor]) -> None:
         o, c = starts[piece]
         source, result = (t[o : o + outer, :, c : c + channels * n] for t in (x, out))
-        places = [buffer[: source.numel()].view(source.shape) for buffer in buffers]
+        places = [buffer[: source.numel()].view(source.shape) for buffer in buffers] if len(steps) > 1 else []
         for k, step in enumerate(steps):
-            if k == len(steps) - 1:
-                target = result
-            elif count == 2:
-                target = places[k % 2]
-            else:
-                target = places[0]
+            target = places[k % count] if k < len(steps) - 1 else result
             step(source, target)
             source = target
 
@@ -157,13 +176,11 @@ def _piece(x: Tensor, n: int, dense: bool) -> tuple[int, int]:
     """Outer and inner channels of one piece; they depend on sizes alone, never on the number of threads."""
     block = x.shape[1] * n * x.element_size()
     channels = x.shape[2] // n
-    if dense:
-        # Products want long rows.
-        return max(1, min(len(x), DENSE_BYTES // (block * channels))), channels
-    # Several outer channels make the panels of the right side longer, so that less of their last one is empty.
-    inner = max(1, min(channels, PIECE_BYTES // (2 * block)))
-    outer = max(1, min(len(x), PIECE_BYTES // (block * inner)))
-    return outer, inner
+    share = min(DENSE_BYTES if dense else PIECE_BYTES, x.nbytes // PIECES)
+    # Dense products want long rows. Otherwise several outer channels make the panels of the right side longer,
+    # so that less of their last one is empty.
+    inner = channels if dense else max(1, min(channels, share // (2 * block)))
+    return max(1, min(len(x), share // (block * inner))), inner
 
 
 def _scale(projection: BlockProjection, x: Tensor, out: Tensor) -> None:

@@ -35,7 +35,7 @@ class Basis:
 
     Attributes:
         kind: "identity", "orbits", "sectors" or "dense".
-        stages: the sparse orthogonal matrices whose product is U: one for "orbits", two for "sectors", else none.
+        stages: the sparse matrices whose product is U: one for "orbits", two for "sectors", or none.
 
     Raises:
         ValueError: a matrix or a symmetry that is not square or not orthogonal, or two sizes.

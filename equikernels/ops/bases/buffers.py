@@ -30,7 +30,7 @@ class Step:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it multiplies by U itself: then piece and result must be contiguous and must not overlap."""
+        """Whether it multiplies by U itself: then piece and result are contiguous and do not overlap."""
         return not self.basis.stages
 
     def __call__(self, x: Tensor, to: Tensor) -> None:

@@ -147,7 +147,7 @@ def _run_steps(steps: list[Step | _Factors], x: Tensor, out: Tensor, n: int) -> 
     dense = any(step.is_dense for step in steps)
     outer, channels = _piece(x, n, dense)
     starts = [(o, c) for o in range(0, len(x), outer) for c in range(0, x.shape[2], channels * n)]
-    # The first step reads x, the last one writes `out`; between them all but dense ones can stay in one buffer.
+    # The first step reads x, the last one writes `out`; between them only dense ones need two buffers.
     count = 2 if dense else 1
 
     def make_buffers() -> list[Tensor]:
@@ -177,8 +177,8 @@ def _piece(x: Tensor, n: int, dense: bool) -> tuple[int, int]:
     block = x.shape[1] * n * x.element_size()
     channels = x.shape[2] // n
     share = min(DENSE_BYTES if dense else PIECE_BYTES, x.nbytes // PIECES)
-    # Dense products want long rows. Otherwise several outer channels make the panels of the right side longer,
-    # so that less of their last one is empty.
+    # Dense products want long rows. Otherwise several outer channels make the panels of the right side
+    # longer, so that less of their last one is empty.
     inner = channels if dense else max(1, min(channels, share // (2 * block)))
     return max(1, min(len(x), share // (block * inner))), inner
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from equikernels.ops.bases.constants import Constants
+from equikernels.ops.bases.constants import ConstantArray, Constants
 from equikernels.ops.bases.orbits import OrbitFamily, OrbitTransform, connected_parts
 from equikernels.ops.bases.transform import apply_transforms
 
@@ -36,6 +34,7 @@ class Basis:
     Attributes:
         kind: "identity", "orbits", "sectors" or "dense".
         stages: the sparse matrices whose product is U: one for "orbits", two for "sectors", or none.
+        inverse_stages: those of U^T.
 
     Raises:
         ValueError: a matrix or a symmetry that is not square or not orthogonal, or two sizes.
@@ -56,6 +55,8 @@ class Basis:
             if symmetry.shape != matrix.shape:
                 raise ValueError(f"symmetry: expected {matrix.shape}, got {symmetry.shape}")
         self.kind = self._find(symmetry)
+        self.inverse_stages = tuple(stage.inverse for stage in reversed(self.stages))
+        self._whole = ConstantArray(matrix) if self.kind == "dense" else None
 
     def _find(self, symmetry: np.ndarray | None) -> str:
         if np.array_equal(self.matrix, np.eye(self.dim)):
@@ -98,10 +99,10 @@ class Basis:
         return sum(stage.multiplications for stage in self.stages)
 
     def dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """U in a dtype on a device, kept."""
-        return self._constants.get(
-            (dtype, device), lambda: torch.tensor(self.matrix, dtype=dtype, device=device)
-        )
+        """U in a dtype on a device, kept, where that is how it is applied."""
+        assert self._whole is not None
+        whole = self._whole
+        return self._constants.get((dtype, device), lambda: whole.tensor(device, dtype))
 
     def analyse(self, x: Tensor) -> Tensor:
         """x U for x (..., dim): the coordinates of vectors; half precisions are computed in float32."""
@@ -114,11 +115,6 @@ class Basis:
         if self.kind == "dense":
             return self._multiply(y, inverse=True)
         return apply_transforms(y, self.inverse_stages) if self.stages else y
-
-    @cached_property
-    def inverse_stages(self) -> tuple[OrbitTransform, ...]:
-        """The stages of U^T."""
-        return tuple(stage.inverse for stage in reversed(self.stages))
 
     def _multiply(self, x: Tensor, inverse: bool) -> Tensor:
         working = x if x.dtype in (torch.float32, torch.float64) else x.float()

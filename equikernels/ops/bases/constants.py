@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 Made = TypeVar("Made")
 
@@ -39,3 +42,24 @@ class Constants:
     def __reduce__(self) -> tuple[type[Constants], tuple[()]]:
         # Some hold addresses of others.
         return Constants, ()
+
+
+class ConstantArray:
+    """Numbers that are asked for as tensors, also where something traces.
+
+    Args:
+        values: an array that nobody changes any more.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        # A real tensor, whatever is going on: a tracer takes it for the constant it is.
+        with torch.inference_mode(False), _disable_current_modes():
+            self._tensor = torch.tensor(values)
+
+    def tensor(self, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+        """The values on a device, in a dtype or in their own."""
+        if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0:
+            # Fake tensors want constants of their own kind.
+            return torch.tensor(self.values, dtype=dtype, device=device)
+        return self._tensor.to(device, dtype or self._tensor.dtype)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from equikernels.ops.bases.constants import Constants
+from equikernels.ops.bases.constants import ConstantArray, Constants
 
 LARGEST_ORBIT = 64
 """Coordinates that one orbit may mix: the kernel keeps them in a buffer of its own."""
@@ -78,23 +78,38 @@ class OrbitTransform:
     Attributes:
         dim: the number of coordinates.
         families: OrbitFamily for each different small matrix.
+        inverse: x -> x T^T.
     """
 
     def __init__(self, dim: int, families: tuple[OrbitFamily, ...]) -> None:
+        self._set(dim, families)
+        self.inverse = OrbitTransform.__new__(OrbitTransform)
+        self.inverse._set(dim, tuple(family.inverse for family in families))
+        self.inverse.inverse = self
+
+    def _set(self, dim: int, families: tuple[OrbitFamily, ...]) -> None:
         self.dim = dim
         self.families = families
         self.constants = Constants()
+        self._arrays = [tuple(map(ConstantArray, (f.inputs, f.outputs, f.mix))) for f in families]
 
     @classmethod
     def of_matrix(cls, matrix: np.ndarray) -> OrbitTransform | None:
         """The transform of an orthogonal T (dim, dim), or None where more than 64 coordinates mix.
 
+        Raises ValueError for a matrix with parts that are not square, which no orthogonal one has.
+
         >>> OrbitTransform.of_matrix(np.eye(6)[::-1]).largest
         1
         """
         dim = len(matrix)
+        if dim == 0:
+            return cls(0, ())
         rows, columns, count = connected_parts(matrix)
-        if dim and max(np.bincount(columns, minlength=count).max(), 0) > LARGEST_ORBIT:
+        sizes = np.bincount(columns, minlength=count)
+        if not np.array_equal(sizes, np.bincount(rows, minlength=count)):
+            raise ValueError("matrix: expected an orthogonal one, got parts that are not square")
+        if sizes.max() > LARGEST_ORBIT:
             return None
         by_matrix: dict[tuple[int, bytes], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         row_sets = np.split(
@@ -126,13 +141,6 @@ class OrbitTransform:
         """Multiplications for one vector."""
         return sum(family.mix.size * family.inputs.shape[1] for family in self.families)
 
-    @cached_property
-    def inverse(self) -> OrbitTransform:
-        """x -> x T^T."""
-        back = OrbitTransform(self.dim, tuple(family.inverse for family in self.families))
-        back.__dict__["inverse"] = self
-        return back
-
     def renamed(self, places: np.ndarray) -> OrbitTransform:
         """The transform whose result k is at `places[k]`."""
         families = [OrbitFamily(f.inputs, places[f.outputs].astype(np.int32), f.mix) for f in self.families]
@@ -151,12 +159,8 @@ class OrbitTransform:
         return self.constants.get(
             (dtype, device),
             lambda: tuple(
-                (
-                    torch.tensor(f.inputs, device=device),
-                    torch.tensor(f.outputs, device=device),
-                    torch.tensor(f.mix, dtype=dtype, device=device),
-                )
-                for f in self.families
+                (inputs.tensor(device), outputs.tensor(device), mix.tensor(device, dtype))
+                for inputs, outputs, mix in self._arrays
             ),
         )
 

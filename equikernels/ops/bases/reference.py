@@ -13,8 +13,9 @@ def transform_reference(x: Tensor, transform: OrbitTransform) -> Tensor:
     results, places = [], []
     for inputs, outputs, mix in transform.tables(x.dtype, x.device):
         # Orbits before their coordinates: one product of two matrices, whatever comes before.
-        gathered = x[..., inputs.T.flatten()].unflatten(-1, (inputs.shape[1], inputs.shape[0]))
-        results.append((gathered @ mix.T).flatten(-2))
+        size, orbits = inputs.shape
+        gathered = x[..., inputs.T.flatten()].reshape(*x.shape[:-1], orbits, size)
+        results.append((gathered @ mix.T).reshape(*x.shape[:-1], orbits * size))
         places.append(outputs.T.flatten())
     if not results:
         return x.clone()

@@ -82,9 +82,16 @@ def named_bases() -> dict[str, Basis]:
 
 
 KINDS = {
-    "identity": "identity", "sign": "orbits", "permutation": "orbits", "orbits": "orbits", "regular": "orbits",
-    "sectors": "sectors", "unequal sectors": "sectors", "dense": "dense", "grid": "orbits",
-}  # fmt: skip
+    "identity": "identity",
+    "sign": "orbits",
+    "permutation": "orbits",
+    "orbits": "orbits",
+    "regular": "orbits",
+    "grid": "orbits",
+    "sectors": "sectors",
+    "unequal sectors": "sectors",
+    "dense": "dense",
+}
 
 
 @cache

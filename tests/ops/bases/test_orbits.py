@@ -112,7 +112,9 @@ def test_copies_anywhere() -> None:
     assert np.array_equal(copied.matrix(), expected)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))], ids=["deep", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))], ids=["deep", "pickle"]
+)
 def test_copies_of_a_used_transform_do_not_share_its_memory(duplicate) -> None:  # type: ignore[no-untyped-def]
     """Kernels are given addresses: those of a copy must be its own, also when the first one is gone."""
     transform = transform_of((5, 2), 3)

@@ -1,4 +1,4 @@
-"""Orbit transforms of tensors: every shape, dtype, layout, backend and instruction set, and their derivatives."""
+"""Orbit transforms of tensors: every shape, dtype, layout, backend and instruction set, and derivatives."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def check(x: Tensor, transform: OrbitTransform, backend: str, dim: int) -> None:
         assert ours.dtype == x.dtype
         assert ours.is_contiguous()
         scale = float(x.double().abs().max()) if x.numel() else 0.0
-        torch.testing.assert_close(ours.double(), expected, rtol=TOLERANCE[x.dtype], atol=TOLERANCE[x.dtype] * 4 * scale)
+        torch.testing.assert_close(
+            ours.double(), expected, rtol=TOLERANCE[x.dtype], atol=TOLERANCE[x.dtype] * 4 * scale
+        )
 
 
 @pytest.mark.usefixtures("panel")
@@ -234,11 +236,16 @@ def test_inference_mode_first_and_training_after() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(TypeError, match="x: expected a floating tensor, got torch.int64"):
+    with pytest.raises(TypeError, match=r"x: expected a floating tensor, got torch\.int64"):
         orbit_transform(torch.zeros(12, dtype=torch.int64), TRANSFORM)
-    with pytest.raises(TypeError, match="x: expected a floating tensor, got .*list"):
+    with pytest.raises(TypeError, match=r"x: expected a floating tensor, got .*list"):
         orbit_transform([0.0] * 12, TRANSFORM)  # type: ignore[arg-type]
-    for x, dim in ((torch.zeros(11), -1), (torch.zeros(()), -1), (torch.zeros(12), -2), (torch.zeros(11, 12), -2)):
+    for x, dim in (
+        (torch.zeros(11), -1),
+        (torch.zeros(()), -1),
+        (torch.zeros(12), -2),
+        (torch.zeros(11, 12), -2),
+    ):
         with pytest.raises(ValueError, match=f"x: expected 12 coordinates in dimension {dim}, got"):
             orbit_transform(x, TRANSFORM, dim=dim)
     with pytest.raises(ValueError, match="dim: expected -1 or -2, got 0"):

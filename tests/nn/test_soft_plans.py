@@ -150,7 +150,8 @@ def test_the_plan_depends_on_batch_and_mode() -> None:
     assert layer.plan(1).training
     with torch.no_grad():
         assert not layer.plan(64).training
-        assert layer.plan(64).name == "weights"
+        assert layer.plan(64).name == "structured"  # a tenth of the directions is kept
+        assert SoftLinear(rep, rep, Softness(0.9)).plan(64).name == "weights"
     strict = SoftLinear(REPRESENTATIONS["C_8 regular"], REPRESENTATIONS["C_8 regular"], Softness(0), 64, 64)
     with torch.no_grad():
         assert strict.plan(1024).name == "structured"

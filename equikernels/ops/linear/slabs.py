@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from torch import Tensor
 
@@ -23,6 +21,9 @@ class Slabs:
 
     Attributes:
         runs: the slice of every type.
+        places: where coordinate k of channel c is, integers (channels, dim).
+        order: the whole way there where one pass can do it, or the order alone after a change of basis; None
+            where nothing moves.
     """
 
     def __init__(self, side: Side, channels: int) -> None:
@@ -33,10 +34,10 @@ class Slabs:
             runs.append(slice(start, start + size))
             start += size
         self.runs = tuple(runs)
+        self.places = self._find_places()
+        self.order = self._find_order()
 
-    @cached_property
-    def places(self) -> np.ndarray:
-        """Where coordinate k of channel c is: integers (channels, dim)."""
+    def _find_places(self) -> np.ndarray:
         places = np.empty((self.channels, self.side.dim), dtype=np.int64)
         for run, coordinates in zip(self.runs, self.side.types, strict=True):
             d, copies = coordinates.shape
@@ -45,9 +46,7 @@ class Slabs:
                 places[:, coordinates[axis]] = inside[axis]
         return places
 
-    @cached_property
-    def _transform(self) -> OrbitTransform | None:
-        """The whole way where one pass can do it, or the order alone after a change of basis."""
+    def _find_order(self) -> OrbitTransform | None:
         basis = self.side.basis
         channel_major = np.arange(self.places.size).reshape(self.places.shape)
         if basis.kind == "orbits":
@@ -63,12 +62,12 @@ class Slabs:
         basis = self.side.basis
         if basis.kind != "orbits":
             x = basis.analyse(x.unflatten(-1, (self.channels, self.side.dim))).flatten(-2)
-        return x if self._transform is None else orbit_transform(x, self._transform)
+        return x if self.order is None else orbit_transform(x, self.order)
 
     def synthesise(self, y: Tensor) -> Tensor:
         """The way back; differentiable."""
         basis = self.side.basis
-        y = y if self._transform is None else orbit_transform(y, self._transform, inverse=True)
+        y = y if self.order is None else orbit_transform(y, self.order, inverse=True)
         if basis.kind == "orbits":
             return y
         return basis.synthesise(y.unflatten(-1, (self.channels, self.side.dim))).flatten(-2)

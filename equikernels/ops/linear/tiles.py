@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,11 @@ class Tiles:
     Args:
         projection: with constant operators.
         channels_out, channels_in: copies of both sides.
+
+    Attributes:
+        tiles: in the order of output and input types.
+        shapes: rows and columns of every tile's weight.
+        parts: (matrix, rows, columns) of every product; the matrices are what `pack` gives.
     """
 
     def __init__(self, projection: BlockProjection, channels_out: int, channels_in: int) -> None:
@@ -49,6 +53,9 @@ class Tiles:
             Tile(o, i, self._repeats(o, i, operator))
             for (o, i), operator in sorted(projection.operators.items(), key=lambda pair: pair[0])
         )
+        self.shapes = tuple(self._shape(tile) for tile in self.tiles)
+        self._joined = self._join()
+        self.parts = self._find_parts()
 
     def _repeats(self, o: int, i: int, operator: Operator) -> int:
         """The dimension of the irrep where the operator keeps multiples of the identity alone."""
@@ -72,16 +79,10 @@ class Tiles:
         """Entries of all matrices."""
         return sum(rows * columns for rows, columns in self.shapes)
 
-    @cached_property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of every tile's weight."""
-        return tuple(
-            (
-                self.projection.out.types[t.out].size * self.out.channels // t.repeats,
-                self.projection.inn.types[t.inn].size * self.inn.channels // t.repeats,
-            )
-            for t in self.tiles
-        )
+    def _shape(self, tile: Tile) -> tuple[int, int]:
+        rows = self.projection.out.types[tile.out].size * self.out.channels
+        columns = self.projection.inn.types[tile.inn].size * self.inn.channels
+        return rows // tile.repeats, columns // tile.repeats
 
     # -- weights ---------------------------------------------------------------------------------------------
 
@@ -166,8 +167,7 @@ class Tiles:
             part = operator * part
         return part.permute(1, 0, 2, 4, 3, 5).reshape(self.shapes[k])
 
-    @cached_property
-    def _joined(self) -> tuple[tuple[int, ...], ...]:
+    def _join(self) -> tuple[tuple[int, ...], ...]:
         """Tiles that are one product: of one output type, side by side in the input's slabs."""
         found: list[list[int]] = []
         for k, tile in enumerate(self.tiles):
@@ -190,9 +190,7 @@ class Tiles:
         out: Tensor = _Multiplied.apply(rows, self, *weights)  # type: ignore[no-untyped-call]
         return out.view(*x.shape[:-1], self.width)
 
-    @cached_property
-    def parts(self) -> list[tuple[int, slice, slice]]:
-        """(matrix, rows, columns) of every product."""
+    def _find_parts(self) -> list[tuple[int, slice, slice]]:
         found = []
         for k, joined in enumerate(self._joined):
             first, last = self.tiles[joined[0]], self.tiles[joined[-1]]

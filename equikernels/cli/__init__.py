@@ -1,13 +1,13 @@
-"""The command line: ``equikernels doctor``, ``equikernels demo`` and ``equikernels certify``.
+"""The command line: ``equikernels doctor | demo | certify | train | evaluate | infer | generate``.
 
-Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 130 interrupted.
+Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from equikernels import __version__
@@ -24,9 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main([])
     2
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
     try:
-        options = parser.parse_args(arguments)
+        if words and words[0] in _MODEL_COMMANDS:
+            return _model_command(words[0], words[1:])
+        options = parser.parse_args(words)
         if options.command is None:
             parser.print_usage(sys.stderr)
             return 2
@@ -38,6 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("equikernels: interrupted", file=sys.stderr)
         return 130
+
+
+# The options of these are the fields of dataclasses, which are not loaded for the other commands.
+_MODEL_COMMANDS = {
+    "train": "train a model, or go on with a run",
+    "evaluate": "measure a trained model",
+    "infer": "apply a trained model to data",
+    "generate": "let a trained model make samples",
+}
+
+
+def _model_command(name: str, words: Sequence[str]) -> int:
+    _require_extra_models()
+    from equikernels.cli import running, train
+
+    command: Callable[[Sequence[str]], int] = train.run if name == "train" else getattr(running, name)
+    return command(words)
 
 
 class UserError(Exception):
@@ -87,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         help="where the numbers go, a .json file with a .md file beside it; default: DIR/certificate.json",
     )
     certify.set_defaults(run=_certify)
+    for name, summary in _MODEL_COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
     return parser
 
 

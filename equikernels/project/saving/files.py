@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,16 +43,30 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file beside `path`, then put it in its place at once."""
+    """Let `write` make a temporary file beside `path`, then put it in its place at once.
+
+    What was there before stays whole until the new file is on the disk, whenever power or the process ends.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
         os.chmod(temporary, mode)  # what a new file gets here; safetensors makes its files private
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have the operating system write a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,8 +75,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically; tensors that share memory are written out each."""
+    """Write a safetensors file atomically; tensors that share memory are written out each.
+
+    Raises:
+        OSError: it cannot be written, as for any other file.
+    """
     require_safetensors()
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     seen: set[int] = set()
@@ -74,7 +94,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             plain = plain.clone()
         seen.add(storage.data_ptr())
         alone[name] = plain
-    write_atomically(path, lambda temporary: save_file(alone, temporary, metadata=dict(metadata)))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(alone, temporary, metadata=dict(metadata))
+        except SafetensorError as error:
+            # It tells what the operating system said in words only.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+    write_atomically(path, write)
 
 
 def existing(path: Path) -> Path:

@@ -1,0 +1,145 @@
+"""Tables of runs: done once, gone on with, and never mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equikernels.models.engine import RunError, Stopped, results
+from equikernels.models.engine.results import (
+    Cell,
+    Column,
+    Experiment,
+    complete,
+    experiment_main,
+    make_page,
+    read_record,
+)
+from tests.models.engine.samples import configured
+
+
+def cell(row: str, seed: int, **model: Any) -> Cell:
+    return Cell(row, dataclasses.replace(configured(model, epochs=1, batch_size=500), seed=seed))
+
+
+CELLS = [cell("narrow", 0, hidden=2), cell("narrow", 1, hidden=2), cell("wide", 0, hidden=9)]
+EXPERIMENT = Experiment(
+    name="widths",
+    title="Digits by width",
+    introduction="How many hidden units it takes.",
+    command="python -m bench.widths",
+    cells={"cpu": CELLS, "full": [cell("wide", 0, hidden=30)]},
+    columns=[Column("loss", "loss", ".3f"), Column("accuracy (%)", "accuracy", ".1%")],
+)
+
+
+def places(folder: Path) -> dict[str, Path]:
+    return {
+        "page": folder / "docs" / "widths.md",
+        "record": folder / "docs" / "widths.jsonl",
+        "runs": folder / "runs",
+    }
+
+
+def test_a_table_has_the_runs_their_spread_and_their_conditions(tmp_path: Path) -> None:
+    found = complete(EXPERIMENT, "cpu", **places(tmp_path))
+    assert list(found) == CELLS
+    page = (tmp_path / "docs" / "widths.md").read_text()
+    losses = [found[c].numbers["loss"] for c in CELLS]
+    mean, spread = statistics.fmean(losses[:2]), statistics.stdev(losses[:2])
+    assert re.search(
+        rf"^\| narrow \| {mean:.3f} ± {spread:.3f} \| [\d.]+% ± [\d.]+% \| 2 \| [\d.]+ s \|$", page, re.M
+    )
+    assert re.search(rf"^\| wide \| {losses[2]:.3f} \| [\d.]+% \| 1 \| [\d.]+ s \|$", page, re.M)
+    assert "`python -m bench.widths --budget cpu`" in page
+    assert "3 of 3 runs" in page
+    assert "seeds 0, 1, means ± standard deviations" in page
+    assert "On cpu (" in page
+    assert "processes: 1" in page
+    assert "Budget full" not in page
+    # The full table comes beside it, never into it.
+    complete(EXPERIMENT, "full", **places(tmp_path))
+    both = (tmp_path / "docs" / "widths.md").read_text()
+    assert both.startswith(page.rstrip("\n"))
+    cpu, full = both.split("## Budget full")
+    assert cpu.count("| wide |") == full.count("| wide |") == 1
+    assert "| narrow |" not in full
+
+
+def test_an_interrupted_table_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+    real = results.train
+
+    def train(configuration: Any, folder: Path) -> dict[str, Any]:
+        if len(trained) == 2:
+            raise Stopped("stopped by SIGINT", 130)
+        trained.append(configuration)
+        return real(configuration, folder)
+
+    monkeypatch.setattr(results, "train", train)
+    with pytest.raises(Stopped):
+        complete(EXPERIMENT, "cpu", **places(tmp_path))
+    assert "2 of 3 runs" in (tmp_path / "docs" / "widths.md").read_text()
+    record = tmp_path / "docs" / "widths.jsonl"
+    with record.open("a") as file:
+        file.write('{"budget": "cpu", "row"')  # killed while it wrote
+    monkeypatch.setattr(results, "train", lambda c, folder: (trained.append(c), real(c, folder))[1])
+    complete(EXPERIMENT, "cpu", **places(tmp_path))
+    assert trained == [c.configuration for c in CELLS]
+    assert "3 of 3 runs" in (tmp_path / "docs" / "widths.md").read_text()
+    assert len(record.read_text().splitlines()) == 3
+    # Nothing is left, and the page is the same again.
+    page = (tmp_path / "docs" / "widths.md").read_text()
+    complete(EXPERIMENT, "cpu", **places(tmp_path))
+    assert len(trained) == 3
+    assert (tmp_path / "docs" / "widths.md").read_text() == page
+    record.write_text("{}\n")
+    with pytest.raises(RunError, match=r"widths.jsonl, line 1: no result"):
+        read_record(record)
+
+
+def test_a_run_that_was_interrupted_goes_on_in_its_folder(tmp_path: Path) -> None:
+    complete(EXPERIMENT, "full", **places(tmp_path))
+    (folder,) = (tmp_path / "runs" / "widths" / "full").iterdir()
+    found = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**found, "status": "interrupted"}))
+    (tmp_path / "docs" / "widths.jsonl").unlink()
+    (result,) = complete(EXPERIMENT, "full", **places(tmp_path)).values()
+    assert result.numbers["loss"] == found["best"]["loss"]
+    assert result.seconds > found["seconds"]
+
+
+def test_a_changed_cell_is_done_again(tmp_path: Path) -> None:
+    complete(EXPERIMENT, "full", **places(tmp_path))
+    changed = dataclasses.replace(EXPERIMENT, cells={"full": [cell("wide", 0, hidden=31)]})
+    (result,) = complete(changed, "full", **places(tmp_path)).values()
+    assert "hidden = 31" in result.configuration
+    assert len(list((tmp_path / "runs" / "widths" / "full").iterdir())) == 2
+
+
+def test_a_run_that_diverges_is_told_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = cell("bad", 0, poisoned=tuple(range(1797)))
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [bad, CELLS[2]]})
+    assert experiment_main(lambda: experiment, [], tmp_path) == 1
+    page = (tmp_path / "docs" / "results" / "widths.md").read_text()
+    assert re.search(r"^\| bad \| - \| - \| 1 \|", page, re.M)
+    assert "- bad: failed, step 1: the loss is not finite for the training samples" in page
+    assert "| wide | " in page
+    assert make_page(experiment, {}) == "# Digits by width\n\nHow many hidden units it takes.\n"
+
+
+def test_mistakes_of_an_experiment_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = dataclasses.replace(CELLS[0].configuration, data="absent")
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [Cell("absent", absent)]})
+    assert experiment_main(lambda: experiment, ["--budget", "cpu"], tmp_path) == 2
+    assert capsys.readouterr().err == (
+        "python -m bench.widths: data: absent: expected a file or folder, got nothing of that name\n"
+    )
+    with pytest.raises(SystemExit):
+        experiment_main(lambda: experiment, ["--budget", "full"], tmp_path)

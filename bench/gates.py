@@ -64,6 +64,9 @@ GATES: tuple[Gate, ...] = (
     RatioGate("coordinate_mlp", "forward+backward", peer="textbook", mean=1.5),
     TimeGate("projection", "forward", size="C_4 14x14, 16x16 channels", milliseconds=25.0),
     TimeGate("projection", "forward", size="D_4 14x14, 16x16 channels", milliseconds=25.0),
+    TimeGate("projection", "forward", size="SO(2) 14x14, 16x16 channels", milliseconds=60.0),
+    # Never more than 1.25 times what plain PyTorch takes, with structure to use and without.
+    RatioGate("projection", "forward", peer="four dense products", mean=0.8, lowest=0.8),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

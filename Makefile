@@ -35,8 +35,9 @@ help:
 demo: $(STAMP_DEMO)
 	@$(BIN)/equikernels demo
 
+# As many processes as there are processors, with one thread each: the suites that need more set them themselves.
 test: $(STAMP_ALL)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
 
 # A GPU's suites are marked gpu and skip themselves where there is none, so only the slow ones are left out here.
 bench: $(STAMP_ALL)

@@ -67,6 +67,24 @@ GATES: tuple[Gate, ...] = (
     TimeGate("projection", "forward", size="SO(2) 14x14, 16x16 channels", milliseconds=60.0),
     # Never more than 1.25 times what plain PyTorch takes, with structure to use and without.
     RatioGate("projection", "forward", peer="four dense products", mean=0.8, lowest=0.8),
+    RatioGate("soft linear", "evaluation", peer="plain linear layer", mean=0.97, lowest=0.97),
+    # A soft step may take 1.3 times what a plain one takes together with the products of a projection.
+    RatioGate(
+        "soft linear",
+        "training step",
+        peer="plain linear layer + dense products of a projection",
+        mean=0.77,
+        size="14x14 grid 16 to 16, batch 64",
+    ),
+    RatioGate(
+        "soft linear, Schur coefficients",
+        "training step",
+        peer="plain linear layer",
+        mean=0.5,
+        size="14x14 grid 16 to 16, batch 64",
+    ),
+    RatioGate("structured linear", "evaluation", peer="plain linear layer", mean=1.5),
+    RatioGate("structured linear, stack of 4", "evaluation", peer="plain linear layer", mean=2.5),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

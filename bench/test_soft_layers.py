@@ -30,7 +30,6 @@ from equikernels.nn import SoftLinear, SoftSequential
 from equikernels.project import Softness
 
 PLAIN = "plain linear layer"
-SCHUR = f'{OURS}, parameter="schur"'
 
 Make = Callable[[Representation, int, int], nn.Module]
 
@@ -40,10 +39,14 @@ LAYERS: dict[str, Make] = {
     "textbook": lambda rep, c_in, c_out: TextbookSoftLinear(rep, c_in, c_out, CUTOFF),
 }
 
-STEPS: dict[str, Make] = {
-    **LAYERS,
-    SCHUR: lambda rep, c_in, c_out: soft(rep, c_in, c_out, "schur"),
-    "plain linear layer + dense products of a projection": PlainWithProducts,
+PRODUCTS = "plain linear layer + dense products of a projection"
+RAW, SCHUR = "soft linear", "soft linear, Schur coefficients"
+
+STEPS: dict[tuple[str, str], Make] = {
+    **{(RAW, provider): make for provider, make in LAYERS.items()},
+    (RAW, PRODUCTS): PlainWithProducts,
+    (SCHUR, OURS): lambda rep, c_in, c_out: soft(rep, c_in, c_out, "schur"),
+    (SCHUR, PLAIN): plain,
 }
 
 
@@ -62,16 +65,14 @@ def test_evaluation(benchmark, size: str, provider: str) -> None:  # type: ignor
     measure(benchmark, call, "cpu", operation="soft linear", provider=provider, mode="evaluation", size=size)
 
 
-@pytest.mark.parametrize("provider", STEPS)
+@pytest.mark.parametrize(("operation", "provider"), STEPS)
 @pytest.mark.parametrize("size", SIZES)
-def test_training_step(benchmark, size: str, provider: str) -> None:  # type: ignore[no-untyped-def]
+def test_training_step(benchmark, size: str, operation: str, provider: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     rep, c_in, c_out, batch = SIZES[size]
-    step = training_step(STEPS[provider](rep, c_in, c_out), batch, c_in * rep.dim)
+    step = training_step(STEPS[operation, provider](rep, c_in, c_out), batch, c_in * rep.dim)
     step()
-    measure(
-        benchmark, step, "cpu", operation="soft linear", provider=provider, mode="training step", size=size
-    )
+    measure(benchmark, step, "cpu", operation=operation, provider=provider, mode="training step", size=size)
 
 
 # -- strictly equivariant layers, structured -----------------------------------------------------------------
@@ -88,8 +89,8 @@ def dense() -> nn.Linear:
 
 
 STRUCTURED: dict[str, dict[str, Callable[[], nn.Module]]] = {
-    "alone": {OURS: strict, PLAIN: dense},
-    f"in a stack of {STACK}": {
+    "structured linear": {OURS: strict, PLAIN: dense},
+    f"structured linear, stack of {STACK}": {
         OURS: lambda: SoftSequential(*(strict() for _ in range(STACK))),
         PLAIN: lambda: nn.Sequential(*(dense() for _ in range(STACK))),
     },
@@ -98,11 +99,11 @@ STRUCTURED: dict[str, dict[str, Callable[[], nn.Module]]] = {
 
 @pytest.mark.parametrize("mode", ["evaluation", "training step"])
 @pytest.mark.parametrize("provider", [OURS, PLAIN])
-@pytest.mark.parametrize("kind", STRUCTURED)
+@pytest.mark.parametrize("operation", STRUCTURED)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_structured(benchmark, batch: int, kind: str, provider: str, mode: str) -> None:  # type: ignore[no-untyped-def]
+def test_structured(benchmark, batch: int, operation: str, provider: str, mode: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model, width = STRUCTURED[kind][provider](), FIELDS * REGULAR.dim
+    model, width = STRUCTURED[operation][provider](), FIELDS * REGULAR.dim
     call = training_step(model, batch, width)
     if mode == "evaluation":
         model.eval()
@@ -113,8 +114,8 @@ def test_structured(benchmark, batch: int, kind: str, provider: str, mode: str) 
                 model(x)
 
     call()
-    size = f"C_8 regular, {FIELDS} to {FIELDS} fields, {kind}, batch {batch}"
-    measure(benchmark, call, "cpu", operation="structured linear", provider=provider, mode=mode, size=size)
+    size = f"C_8 regular, {FIELDS} to {FIELDS} fields, batch {batch}"
+    measure(benchmark, call, "cpu", operation=operation, provider=provider, mode=mode, size=size)
 
 
 # -- the peers are what they are said to be --------------------------------------------------------------

@@ -48,26 +48,24 @@ class Basis:
         matrix.setflags(write=False)
         self.matrix = matrix
         self.dim = len(matrix)
-        self.stages: tuple[OrbitTransform, ...] = ()
         self._constants = Constants()
         if symmetry is not None:
             symmetry = _orthogonal("symmetry", symmetry)
             if symmetry.shape != matrix.shape:
                 raise ValueError(f"symmetry: expected {matrix.shape}, got {symmetry.shape}")
-        self.kind = self._find(symmetry)
-        self.inverse_stages = tuple(stage.inverse for stage in reversed(self.stages))
+        self.kind, self.stages = self._find(symmetry)
+        self.inverse_stages = tuple(stage.inverse for stage in self.stages[::-1])
         self._whole = ConstantArray(matrix) if self.kind == "dense" else None
 
-    def _find(self, symmetry: np.ndarray | None) -> str:
+    def _find(self, symmetry: np.ndarray | None) -> tuple[str, tuple[OrbitTransform, ...]]:
+        """The kind and its stages."""
         if np.array_equal(self.matrix, np.eye(self.dim)):
-            return "identity"
+            return "identity", ()
         whole = OrbitTransform.of_matrix(self.matrix)
         if whole is not None and whole.largest <= SMALL_ORBIT:
-            self.stages = (whole,)
-            return "orbits"
-        if symmetry is not None:
-            self.stages = self._split(symmetry)
-        return "sectors" if self.stages else "dense"
+            return "orbits", (whole,)
+        stages = () if symmetry is None else self._split(symmetry)
+        return ("sectors" if stages else "dense"), stages
 
     def _split(self, symmetry: np.ndarray) -> tuple[OrbitTransform, ...]:
         """T, its columns in the order of the sectors, and T^T U by sectors; nothing where it does not pay."""

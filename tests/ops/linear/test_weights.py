@@ -120,6 +120,19 @@ def test_many_pieces_in_threads(out: str, inn: str) -> None:
         assert all(map(torch.equal, result, results[0]))
 
 
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize(("out", "inn"), [("identity", "dense"), ("dense", "sectors")])
+def test_small_weights_in_threads(out: str, inn: str) -> None:
+    bases = named_bases()[out], named_bases()[inn]
+    w = torch.randn(7 * bases[0].dim, 5 * bases[1].dim)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append([function(w) for function, _ in functions(*bases).values()])
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precisions_are_computed_in_float32(name: str, dtype: torch.dtype) -> None:
@@ -146,6 +159,7 @@ def test_layouts_and_no_entries(name: str) -> None:
         w[:0],
         w[:, :0],
         torch.nn.Parameter(w),
+        torch._neg_view(w),
     ):
         check(basis, basis, strided)
 

@@ -30,7 +30,15 @@ def build_setting(name: str) -> object:
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 @pytest.mark.parametrize(
-    "kernels", ["rotate_kernels", "permute_movers", "average_kernels", "orbit_kernels", "schur_kernels"]
+    "kernels",
+    [
+        "rotate_kernels",
+        "permute_movers",
+        "average_kernels",
+        "change_kernels",
+        "orbit_kernels",
+        "schur_kernels",
+    ],
 )
 def test_kernels_of_one_instruction_set_share_no_symbols(kernels: str, isa: str, tmp_path: Path) -> None:
     """A weak symbol compiled with AVX-512 could replace the one of another file, on a CPU without AVX-512."""

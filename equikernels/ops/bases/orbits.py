@@ -81,6 +81,8 @@ class OrbitTransform:
         inverse: x -> x T^T.
     """
 
+    inverse: OrbitTransform
+
     def __init__(self, dim: int, families: tuple[OrbitFamily, ...]) -> None:
         self._set(dim, families)
         self.inverse = OrbitTransform.__new__(OrbitTransform)

@@ -31,7 +31,7 @@ SIZES: dict[str, tuple[tuple[int, ...], int]] = {
 }
 
 
-SELECTED = "every_size and cpp and float and not bfloat16 and not float16"
+SELECTED = "(every_size and cpp and float and not bfloat16 and not float16) or two_transforms"
 
 
 @pytest.fixture(params=[0, native.PANEL], ids=["row by row", "panels"])

@@ -52,7 +52,7 @@ def project_weight(w: Tensor, projection: BlockProjection) -> Tensor:
 def scale_weight(w: Tensor, projection: BlockProjection) -> Tensor:
     """F o w for a weight (C_out * m, C_in * n) in coordinates; differentiable."""
     m, n = projection.out.dim, projection.inn.dim
-    blocks = w.view(w.shape[0] // m, m, w.shape[1] // n, n).transpose(1, 2)
+    blocks = w.reshape(w.shape[0] // m, m, w.shape[1] // n, n).transpose(1, 2)
     return projection.scale(blocks).transpose(1, 2).reshape(w.shape)
 
 

@@ -215,3 +215,19 @@ def test_types_must_hold_every_coordinate_once() -> None:
     basis = block_projection("C_8 regular", "strict").out.basis
     with pytest.raises(ValueError, match="every one of the 8 coordinates once"):
         Side(basis, (np.array([[0, 1, 2, 3, 4, 5, 6]]),))
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_memory_may_lie_as_it_likes(plan: str) -> None:
+    x, w, bias = draw(*REPRESENTATIONS["spectral grid"])
+    projection = block_projection("spectral grid", "strict")
+    expected = schur_linear(x, w, bias, projection=projection, plan=plan)
+    for spread in (w.mT.contiguous().mT, torch.stack([w, w], dim=-1)[..., 0]):
+        y = schur_linear(x, spread, bias, projection=projection, plan=plan, parameter="raw")
+        torch.testing.assert_close(y, expected)
+    inner = coordinates(w, "spectral grid", "strict").mT.contiguous().mT.requires_grad_()
+    y = schur_linear(x, inner, bias, projection=projection, plan=plan, parameter="schur")
+    torch.testing.assert_close(y, expected)
+    # What sum().backward() sends has strides of zero.
+    y.sum().backward()
+    assert inner.grad is not None

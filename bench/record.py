@@ -14,7 +14,7 @@ import numpy as np
 from bench import rows
 
 LABELS = ("operation", "provider", "size", "mode")
-MODES = ("forward", "forward+backward", "construct")
+MODES = ("forward", "forward+backward", "construct", "evaluation", "training step")
 PROVENANCE = "equikernels"  # the key under which bench/conftest.py adds device, threads and versions
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from equikernels.nn.norm_nonlinearity import NormNonlinearity
 from equikernels.nn.soft_linear import SoftLinear
-from equikernels.ops.linear import Slabs, by_pieces, worth_pieces
+from equikernels.ops.linear import Slabs
 
 
 class SoftSequential(nn.Sequential):
@@ -33,17 +33,6 @@ class SoftSequential(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        row_by_row = all(isinstance(module, (SoftLinear, NormNonlinearity)) for module in self)
-        if len(self) and row_by_row and worth_pieces(x):
-            # Through all layers with a piece of the batch that stays in cache; the first piece makes what is
-            # kept of the weights.
-            self._through(x[..., :1, :] if x.ndim > 1 else x)
-            last = _slabs_of(self[-1])[1]
-            if last is not None:
-                return by_pieces(x, last.places.size, self._through)
-        return self._through(x)
-
-    def _through(self, x: Tensor) -> Tensor:
         current: Slabs | None = None
         for module in self:
             before, after = _slabs_of(module)

@@ -12,6 +12,9 @@ from equikernels.project.certificate import relative_bounds
 from equikernels.project.cutoffs import Hard
 from equikernels.project.operators import operators_of
 
+ROUNDING = 1e-12
+"""Relative difference of two bounds that counts as none."""
+
 
 def cutoff_for(
     bound: float,
@@ -60,8 +63,10 @@ def cutoff_for(
     operators = operators_of(rep_in, rep_out, generators)
     engine = engine_for(operators, choose_route(operators, "auto"))
     sigma = engine.spectrum.values
+    # A bound that is one of the spectrum's own, computed elsewhere, differs from it by rounding.
     # Keeping the lowest clusters only: the bound of a prefix is the largest one in it.
-    allowed = np.maximum.accumulate(relative_bounds(operators, engine, radius)) <= bound
+    bounds = np.maximum.accumulate(relative_bounds(operators, engine, radius))
+    allowed = bounds <= bound * (1 + ROUNDING)
     kept = int(allowed.sum())
     if kept == sigma.size:
         return Hard(math.inf)

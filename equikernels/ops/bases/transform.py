@@ -10,8 +10,9 @@ from torch import Tensor
 from equikernels.ops import backends
 from equikernels.ops.bases.orbits import OrbitTransform
 from equikernels.ops.bases.reference import transform_reference
+from equikernels.ops.differentiable import launcher
 from equikernels.ops.extension import UNAVAILABLE
-from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
+from equikernels.ops.tracing import is_plain
 
 backends.register(
     backends.Backend("orbit_transform", "cpp", ("cpu",), available=not UNAVAILABLE, reason=UNAVAILABLE)
@@ -63,9 +64,11 @@ def apply_transforms(
     """x T_1 T_2 ... for one or two transforms, checked already; see :func:`orbit_transform`."""
     chosen = backends.choose("orbit_transform", x.device.type, backend)
     working = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    composed = is_traced(x) or is_transformed() or has_hidden_batch(x)
-    if chosen == "cpp" and not composed:
-        out = _Native.apply(working, transforms, dim)  # type: ignore[no-untyped-call]
+    if chosen == "cpp" and is_plain((x,)):
+        if torch.is_grad_enabled() and x.requires_grad:
+            out = _Native.apply(working, transforms, dim)  # type: ignore[no-untyped-call]
+        else:
+            out = launcher("bases", "cpp").transform(working, transforms, dim)
         return out.to(x.dtype)  # type: ignore[no-any-return]
     if backend == "cpp":
         raise backends.BackendError("backend: 'cpp' runs eagerly only; leave the choice open here")
@@ -78,10 +81,8 @@ def apply_transforms(
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, transforms: tuple[OrbitTransform, ...], dim: int) -> Tensor:
-        from equikernels.ops.bases import native
-
         ctx.transforms, ctx.dim = transforms, dim
-        return native.transform(x, transforms, dim)
+        return launcher("bases", "cpp").transform(x, transforms, dim)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from equikernels.ops.linear.plans import PLANS, Plan, count_plans
 from equikernels.ops.linear.projection import BlockProjection, Operator, Side
-from equikernels.ops.linear.rows import by_pieces, worth_pieces
 from equikernels.ops.linear.slabs import Slabs
 from equikernels.ops.linear.tiles import Tiles, tiles_of
 from equikernels.ops.linear.weights import analyse_weight, project_weight, scale_weight, synthesise_weight
@@ -22,7 +21,6 @@ __all__ = [
     "Slabs",
     "Tiles",
     "analyse_weight",
-    "by_pieces",
     "count_plans",
     "multiply_in_bases",
     "multiply_tiles",
@@ -32,7 +30,6 @@ __all__ = [
     "schur_linear",
     "synthesise_weight",
     "tiles_of",
-    "worth_pieces",
 ]
 
 
@@ -125,9 +122,5 @@ def multiply_in_bases(x: Tensor, w: Tensor, bias: Tensor | None, projection: Blo
 
 def multiply_tiles(x: Tensor, weights: list[Tensor], bias: Tensor | None, tiles: Tiles) -> Tensor:
     """The same with packed tiles."""
-
-    def work(rows: Tensor) -> Tensor:
-        y = tiles.out.synthesise(tiles.multiply(tiles.inn.analyse(rows), weights))
-        return y if bias is None else y + bias
-
-    return by_pieces(x, tiles.width, work) if worth_pieces(x) else work(x)
+    y = tiles.out.synthesise(tiles.multiply(tiles.inn.analyse(x), weights))
+    return y if bias is None else y + bias

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equikernels.ops.linear.projection import BlockProjection, Operator, Side
 from equikernels.ops.linear.slabs import Slabs
-from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
+from equikernels.ops.tracing import has_hidden_batch, is_plain, is_traced, is_transformed
 
 Place = slice | Tensor
 
@@ -56,6 +56,8 @@ class Tiles:
         self.shapes = tuple(self._shape(tile) for tile in self.tiles)
         self._joined = self._join()
         self.parts = self._find_parts()
+        self._forward = _Sums([rows for _, rows, _ in self.parts], self.width)
+        self._backward = _Sums([columns for _, _, columns in self.parts], channels_in * projection.inn.dim)
 
     def _repeats(self, o: int, i: int, operator: Operator) -> int:
         """The dimension of the irrep where the operator keeps multiples of the identity alone."""
@@ -183,12 +185,18 @@ class Tiles:
 
     def multiply(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """x W^T for features (..., columns) in slabs and the matrices of all products; differentiable."""
-        composed = is_traced(x) or is_transformed() or has_hidden_batch(x)
-        if composed or torch.is_autocast_enabled(x.device.type):
+        if not is_plain((x,)) or torch.is_autocast_enabled(x.device.type):
             return self._multiply_composed(x, weights)
         rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = _Multiplied.apply(rows, self, *weights)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            out: Tensor = _Multiplied.apply(rows, self, *weights)  # type: ignore[no-untyped-call]
+        else:
+            out = self._product(rows, weights)
         return out.view(*x.shape[:-1], self.width)
+
+    def _product(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        out = x.new_empty(len(x), self.width)
+        return self._forward(out, [(x[:, columns], weights[k].mT) for k, _, columns in self.parts])
 
     def _find_parts(self) -> list[tuple[int, slice, slice]]:
         found = []
@@ -257,8 +265,7 @@ class _Multiplied(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, tiles: Tiles, *weights: Tensor) -> Tensor:
         ctx.tiles = tiles
         ctx.save_for_backward(x, *weights)
-        out = x.new_empty(len(x), tiles.width)
-        return _sums(out, [(rows, x[:, columns], weights[k].mT) for k, rows, columns in tiles.parts])
+        return tiles._product(x, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -268,13 +275,11 @@ class _Multiplied(torch.autograd.Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             if torch.is_grad_enabled():  # a second derivative may be asked for
-                products = [(columns, g[:, rows] @ weights[k]) for k, rows, columns in tiles.parts]
-                of_x = _placed(products, x.shape[1], x)
+                placed = [(columns, g[:, rows] @ weights[k]) for k, rows, columns in tiles.parts]
+                of_x = _placed(placed, x.shape[1], x)
             else:
-                of_x = _sums(
-                    torch.empty_like(x),
-                    [(columns, g[:, rows], weights[k]) for k, rows, columns in tiles.parts],
-                )
+                products = [(g[:, rows], weights[k]) for k, rows, _ in tiles.parts]
+                of_x = tiles._backward(torch.empty_like(x), products)
         of_weights: list[Tensor | None] = [None] * len(weights)
         for k, rows, columns in tiles.parts:
             if ctx.needs_input_grad[2 + k]:
@@ -283,22 +288,37 @@ class _Multiplied(torch.autograd.Function):
         return of_x, None, *of_weights
 
 
-def _sums(out: Tensor, products: list[tuple[slice, Tensor, Tensor]]) -> Tensor:
-    """out[:, columns] = the sum of left @ right over the products with these columns; zero where is none.
+class _Sums:
+    """out[:, c] = the sum of left @ right over the products with these columns c; zero where is none.
 
-    Columns of two products may be the same, apart, or overlap in part.
+    Columns of two products may be the same, apart, or overlap in part. What is written first and what is
+    added is found once.
     """
-    written = 0  # everything before this column is
-    for columns, left, right in sorted(products, key=lambda product: product[0].start):
-        if columns.start >= written:
-            out[:, written : columns.start] = 0
-            torch.mm(left, right, out=out[:, columns])
-        else:
-            out[:, written : max(written, columns.stop)] = 0
-            out[:, columns].addmm_(left, right)
-        written = max(written, columns.stop)
-    out[:, written:] = 0
-    return out
+
+    def __init__(self, columns: list[slice], width: int) -> None:
+        self._steps: list[tuple[int, slice, bool]] = []  # product, columns, whether to add
+        self._zeros: list[slice] = []
+        written = 0  # everything before this column is
+        for k in sorted(range(len(columns)), key=lambda k: columns[k].start):
+            run = columns[k]
+            fresh = run.start >= written
+            end = run.start if fresh else max(written, run.stop)
+            if end > written:
+                self._zeros.append(slice(written, end))
+            self._steps.append((k, run, not fresh))
+            written = max(written, run.stop)
+        if width > written:
+            self._zeros.append(slice(written, width))
+
+    def __call__(self, out: Tensor, products: list[tuple[Tensor, Tensor]]) -> Tensor:
+        for run in self._zeros:
+            out[:, run] = 0
+        for k, run, add in self._steps:
+            if add:
+                out[:, run].addmm_(*products[k])
+            else:
+                torch.mm(*products[k], out=out[:, run])
+        return out
 
 
 def _place(coordinates: np.ndarray, device: torch.device) -> Place:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.devices import peak_mb
+from equikernels.ops import threads as pieces
 from equikernels.ops.coordinate_decoder import schedule
 from equikernels.ops.coordinate_decoder.schedule import Tile, make_plan, run_groups
 from tests.ops.coordinate_decoder.samples import make_case, spread
@@ -156,7 +157,7 @@ def test_a_child_forked_while_another_thread_computes() -> None:
     torch.set_num_threads(1)
     case = make_case()
     expected = case.log_likelihood().detach()
-    with schedule._turn:
+    with pieces._turn:
         holder: list[int] = []
 
         def fork() -> None:

@@ -57,8 +57,8 @@ def evaluated(layer: torch.nn.Module, x: torch.Tensor) -> object:
 
 def table(repeats: int) -> str:
     lines = [
-        "| what | against | ours, fastest and median (ms) | peer (ms) | ratio of the fastest | of the medians "
-        "| gate | verdict |",
+        "| what | against | ours, fastest and median (ms) | peer (ms) | ratio of the fastest "
+        "| of the medians | gate | verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for what, against, ours, peer, gate in pairs():

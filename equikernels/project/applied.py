@@ -46,6 +46,9 @@ class AppliedCutoff:
         elif not self.is_learnable:
             # Here, not at the first use: that may be while a graph is traced, where none of it can be.
             self._fixed = engine.factors(self._response())
+        self._constants: tuple[np.ndarray | None, ...] | None = None
+        if self._fixed is not None:
+            self._constants = tuple(None if f is None else f.detach().numpy() for f in self._fixed)
         self._converted: dict[tuple[torch.dtype, torch.device], Factors] = {}
 
     def _response(self) -> Tensor:
@@ -77,7 +80,7 @@ class AppliedCutoff:
         if isinstance(self.engine, AveragingEngine):
             return apply_cutoff(self.engine.in_bases, self.cutoff, by_blocks=False).projection
         if isinstance(self.engine, BasesEngine):
-            return self.engine.projection(self._fixed, self._factors)
+            return self.engine.projection(self._constants, self._factors)
         return None
 
     def _factors(self, like: Tensor) -> Factors:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equikernels.ops.bases import Basis
 
-Operator = float | Tensor
+Operator = float | np.ndarray
 """What happens to the d_out x d_in matrices between a copy of one type and a copy of another: they are
 multiplied by a number, or, stacked by columns, by a symmetric matrix (d_in d_out, d_in d_out)."""
 

@@ -62,11 +62,12 @@ class Tiles:
     def _repeats(self, o: int, i: int, operator: Operator) -> int:
         """The dimension of the irrep where the operator keeps multiples of the identity alone."""
         d_out, d_in = len(self.projection.out.types[o]), len(self.projection.inn.types[i])
-        if not isinstance(operator, Tensor) or d_out != d_in or d_out == 1:
+        if isinstance(operator, float) or d_out != d_in or d_out == 1:
             return 1
-        identity = torch.eye(d_out, dtype=torch.float64).flatten() / d_out**0.5
+        identity = np.eye(d_out).ravel() / d_out**0.5
         weight = identity @ operator @ identity
-        return d_out if bool((operator - weight * torch.outer(identity, identity)).abs().max() < 1e-12) else 1
+        rest = np.abs(operator - weight * np.outer(identity, identity)).max()
+        return d_out if rest < 1e-12 else 1
 
     @property
     def multiplications(self) -> int:
@@ -158,12 +159,12 @@ class Tiles:
         operator = self.projection.operators[tile.out, tile.inn]
         if tile.repeats > 1:
             # The identity's share of each little matrix, times the factor.
-            assert isinstance(operator, Tensor)
+            assert isinstance(operator, np.ndarray)
             mean = part.diagonal(dim1=1, dim2=4).mean(-1)
-            return (float(operator.trace()) * mean).reshape(self.shapes[k])
-        if isinstance(operator, Tensor):
+            return (float(np.trace(operator)) * mean).reshape(self.shapes[k])
+        if isinstance(operator, np.ndarray):
             little = part.permute(0, 2, 3, 5, 4, 1).flatten(-2)  # stacked by columns
-            little = little @ operator.to(part.device, part.dtype)
+            little = little @ torch.tensor(operator, device=part.device, dtype=part.dtype)
             part = little.unflatten(-1, (part.shape[4], part.shape[1])).permute(0, 5, 1, 2, 4, 3)
         else:
             part = operator * part

@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from torch import Tensor
 
 from equikernels.ops.linear import BlockProjection, Operator, Side
 from equikernels.project.engines.engine import Engine, Factors
+
+FixedFactors = tuple[np.ndarray | None, ...]
+"""Factors that are constants, as arrays: inside transforms of functions no tensor gives its values."""
 
 FactorsLike = Callable[[Tensor], Factors]
 """Gives the factors in the dtype and on the device of a tensor."""
@@ -31,10 +35,10 @@ class BasesEngine(Engine):
         """The same into `out`, which may be `blocks`; plain tensors of the CPU, no gradient."""
 
     @abstractmethod
-    def operators(self, factors: Factors) -> Mapping[tuple[int, int], Operator]:
+    def operators(self, factors: FixedFactors) -> Mapping[tuple[int, int], Operator]:
         """F by pairs of types (out, in) where it is not zero; float64."""
 
-    def projection(self, fixed: Factors | None, factors: FactorsLike) -> BlockProjection:
+    def projection(self, fixed: FixedFactors | None, factors: FactorsLike) -> BlockProjection:
         """The response as data; `fixed` are its factors in float64 where nothing in them is trained."""
         out, inn = self.sides
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from equikernels.ops.bases import Basis
 from equikernels.ops.linear import Operator, Side
-from equikernels.project.engines.bases import BasesEngine
+from equikernels.project.engines.bases import BasesEngine, FixedFactors
 from equikernels.project.engines.engine import Factors, float64
 from equikernels.project.spectrum import Spectrum, spectrum_of
 
@@ -149,7 +149,7 @@ class IsotypicEngine(BasesEngine):
     def scale_into(self, blocks: Tensor, factors: Factors, out: Tensor) -> None:
         out.copy_(self.scale(blocks, factors))
 
-    def operators(self, factors: Factors) -> dict[tuple[int, int], Operator]:
+    def operators(self, factors: FixedFactors) -> dict[tuple[int, int], Operator]:
         pairs = [(o, i) for o in range(len(self.out.types)) for i in range(len(self.inn.types))]
         return {
             pair: float(factor) if factor.ndim == 0 else factor

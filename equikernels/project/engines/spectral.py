@@ -18,14 +18,12 @@ from torch import Tensor
 from equikernels.ops.bases import Basis
 from equikernels.ops.linear import Operator, Side
 from equikernels.ops.schur import SchurBlocks, schur_blocks, schur_scale, schur_scale_into
-from equikernels.project.engines.bases import BasesEngine
+from equikernels.project.engines.bases import BasesEngine, FixedFactors
 from equikernels.project.engines.engine import Factors, float64
 from equikernels.project.normal_form import BlockPairs, NormalForm, block_pairs
 from equikernels.project.spectrum import Spectrum, cluster, spectrum_of
 
-COMMUTES = torch.tensor(
-    [[0.5, 0, 0, 0.5], [0, 0.5, -0.5, 0], [0, -0.5, 0.5, 0], [0.5, 0, 0, 0.5]], dtype=torch.float64
-)
+COMMUTES = np.array([[0.5, 0, 0, 0.5], [0, 0.5, -0.5, 0], [0, -0.5, 0.5, 0], [0.5, 0, 0, 0.5]])
 """M -> Q(M) on 2 x 2 matrices stacked by columns."""
 
 
@@ -84,8 +82,10 @@ class SpectralEngine(BasesEngine):
         assert opposite is not None
         schur_scale_into(blocks, same, opposite, *self._blocks, out)
 
-    def operators(self, factors: Factors) -> dict[tuple[int, int], Operator]:
-        same, opposite = (f.numpy() for f in factors if f is not None)
+    def operators(self, factors: FixedFactors) -> dict[tuple[int, int], Operator]:
+        same, opposite = factors
+        assert same is not None
+        assert opposite is not None
         out, inn = self.sides
         found: dict[tuple[int, int], Operator] = {}
         starts = [
@@ -96,7 +96,7 @@ class SpectralEngine(BasesEngine):
             for i, column in enumerate(starts[1]):
                 one, other = float(same[row, column]), float(opposite[row, column])
                 if len(out.types[o]) == len(inn.types[i]) == 2 and one != other:
-                    found[o, i] = one * COMMUTES + other * (torch.eye(4, dtype=torch.float64) - COMMUTES)
+                    found[o, i] = one * COMMUTES + other * (np.eye(4) - COMMUTES)
                 elif one != 0:
                     found[o, i] = one
         return found

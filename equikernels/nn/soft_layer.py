@@ -117,16 +117,18 @@ class SoftLayer(nn.Module):
     def projected_weight(self) -> Tensor:
         """P(W), of the weight's shape, differentiable in the parameter."""
         if self.parameter == "raw":
-            return self._projected_weight(self.weight.flatten(1), self.projector).view(self._shape)
-        return self._from_coordinates().view(self._shape)
-
-    def _from_coordinates(self) -> Tensor:
-        def project(coefficients: Tensor) -> Tensor:
-            return projected_weight(coefficients.flatten(1), self._bases(), "schur")
-
+            if self._is_trained_cutoff:
+                return self._project(self.weight)
+            return self._projected_weight(self.weight, self._project)
         if self._is_trained_cutoff or self._trains:
-            return project(self._parameter)
-        return self._kept(self._parameter, "weights", project)
+            return self._from_coordinates(self._parameter)
+        return self._kept(self._parameter, "weights", self._from_coordinates)
+
+    def _project(self, weight: Tensor) -> Tensor:
+        return self.projector(weight.flatten(1)).view(self._shape)
+
+    def _from_coordinates(self, coefficients: Tensor) -> Tensor:
+        return projected_weight(coefficients.flatten(1), self._bases(), "schur").view(self._shape)
 
     @property
     def _trains(self) -> bool:

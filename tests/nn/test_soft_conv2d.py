@@ -140,6 +140,23 @@ def test_training_moves_the_layer() -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("parameter", ["raw", "schur"])
+def test_evaluation_projects_once_and_follows_training(parameter: str) -> None:
+    layer = SoftConv2d(C4.regular(), C4.regular(), 3, Softness(0.3), parameter=parameter).double()
+    x = torch.randn(1, 4, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        first, second = (layer.projected_weight for _ in range(2))
+        assert first.data_ptr() == second.data_ptr()
+        before = layer(x)
+    layer(x).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+    with torch.no_grad():
+        after = layer(x)
+        assert not torch.allclose(after, before)
+        torch.testing.assert_close(after, layer.baked()(x))
+        torch.testing.assert_close(after, layer(x))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -231,3 +231,21 @@ def test_memory_may_lie_as_it_likes(plan: str) -> None:
     # What sum().backward() sends has strides of zero.
     y.sum().backward()
     assert inner.grad is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_a_gpu_computes_the_same(name: str, plan: str) -> None:
+    x, w, bias = draw(*REPRESENTATIONS[name])
+    projection = block_projection(name, "strict")
+    expected = schur_linear(x, w, bias, projection=projection, plan=plan)
+    inputs = [t.cuda().requires_grad_() for t in (x, w, bias)]
+    y = schur_linear(*inputs, projection=projection, plan=plan)
+    torch.testing.assert_close(y.cpu(), expected, rtol=1e-9, atol=1e-9)
+    found = torch.autograd.grad(y.square().sum(), inputs)
+    here = [t.requires_grad_() for t in (x, w, bias)]
+    again = schur_linear(*here, projection=projection, plan=plan)
+    wanted = torch.autograd.grad(again.square().sum(), here)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-9, atol=1e-9)

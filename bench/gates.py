@@ -85,6 +85,28 @@ GATES: tuple[Gate, ...] = (
     ),
     RatioGate("structured linear", "evaluation", peer="plain linear layer", mean=1.5),
     RatioGate("structured linear, stack of 4", "evaluation", peer="plain linear layer", mean=2.5),
+    RatioGate("projection", "forward", peer="four dense products", mean=0.87, device_type="cuda"),
+    RatioGate("soft linear", "evaluation", peer="plain linear layer", mean=0.97, device_type="cuda"),
+    RatioGate(
+        "soft linear",
+        "training step",
+        peer="plain linear layer + dense products of a projection",
+        mean=0.91,
+        size="14x14 grid 16 to 16, batch 64",
+        device_type="cuda",
+    ),
+    RatioGate(
+        "soft linear, Schur coefficients",
+        "training step",
+        peer="plain linear layer",
+        mean=0.83,
+        size="14x14 grid 16 to 16, batch 64",
+        device_type="cuda",
+    ),
+    RatioGate("structured linear", "evaluation", peer="plain linear layer", mean=1.5, device_type="cuda"),
+    RatioGate(
+        "structured linear, stack of 4", "evaluation", peer="plain linear layer", mean=3.0, device_type="cuda"
+    ),
     TimeGate("projector construction", "construct", size="C_4 14x14", milliseconds=20.0),
     TimeGate("projector construction", "construct", size="SO(2) 14x14", milliseconds=60.0),
     TimeGate("projector construction", "construct", size="SO(2) 28x28", milliseconds=1000.0),

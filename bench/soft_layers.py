@@ -121,7 +121,8 @@ class _Products(torch.autograd.Function):
 
 def training_step(layer: nn.Module, batch: int, width: int) -> Callable[[], None]:
     """Forward, backward and a step of gradient descent, so that every projection is a new one."""
-    x = torch.randn(batch, width, requires_grad=True)
+    device = next(layer.parameters()).device
+    x = torch.randn(batch, width, device=device, requires_grad=True)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-6)
 
     def step() -> None:

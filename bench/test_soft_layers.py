@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.devices import measure
+from bench.devices import DEVICES, measure
 from bench.gates import OURS
 from bench.soft_layers import (
     CUTOFF,
@@ -50,29 +50,33 @@ STEPS: dict[tuple[str, str], Make] = {
 }
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("provider", LAYERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_evaluation(benchmark, size: str, provider: str) -> None:  # type: ignore[no-untyped-def]
+def test_evaluation(benchmark, size: str, provider: str, device: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     rep, c_in, c_out, batch = SIZES[size]
-    layer, x = LAYERS[provider](rep, c_in, c_out).eval(), torch.randn(batch, c_in * rep.dim)
+    layer = LAYERS[provider](rep, c_in, c_out).eval().to(device)
+    x = torch.randn(batch, c_in * rep.dim, device=device)
 
     def call() -> Tensor:
         with torch.no_grad():
             return layer(x)  # type: ignore[no-any-return]
 
     call()
-    measure(benchmark, call, "cpu", operation="soft linear", provider=provider, mode="evaluation", size=size)
+    measure(benchmark, call, device, operation=RAW, provider=provider, mode="evaluation", size=size)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("operation", "provider"), STEPS)
 @pytest.mark.parametrize("size", SIZES)
-def test_training_step(benchmark, size: str, operation: str, provider: str) -> None:  # type: ignore[no-untyped-def]
+def test_training_step(benchmark, size: str, operation: str, provider: str, device: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     rep, c_in, c_out, batch = SIZES[size]
-    step = training_step(STEPS[operation, provider](rep, c_in, c_out), batch, c_in * rep.dim)
+    layer = STEPS[operation, provider](rep, c_in, c_out).to(device)
+    step = training_step(layer, batch, c_in * rep.dim)
     step()
-    measure(benchmark, step, "cpu", operation=operation, provider=provider, mode="training step", size=size)
+    measure(benchmark, step, device, operation=operation, provider=provider, mode="training step", size=size)
 
 
 # -- strictly equivariant layers, structured -----------------------------------------------------------------
@@ -97,17 +101,18 @@ STRUCTURED: dict[str, dict[str, Callable[[], nn.Module]]] = {
 }
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", ["evaluation", "training step"])
 @pytest.mark.parametrize("provider", [OURS, PLAIN])
 @pytest.mark.parametrize("operation", STRUCTURED)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_structured(benchmark, batch: int, operation: str, provider: str, mode: str) -> None:  # type: ignore[no-untyped-def]
+def test_structured(benchmark, batch: int, operation: str, provider: str, mode: str, device: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model, width = STRUCTURED[operation][provider](), FIELDS * REGULAR.dim
+    model, width = STRUCTURED[operation][provider]().to(device), FIELDS * REGULAR.dim
     call = training_step(model, batch, width)
     if mode == "evaluation":
         model.eval()
-        x = torch.randn(batch, width)
+        x = torch.randn(batch, width, device=device)
 
         def call() -> None:
             with torch.no_grad():
@@ -115,7 +120,7 @@ def test_structured(benchmark, batch: int, operation: str, provider: str, mode: 
 
     call()
     size = f"C_8 regular, {FIELDS} to {FIELDS} fields, batch {batch}"
-    measure(benchmark, call, "cpu", operation=operation, provider=provider, mode=mode, size=size)
+    measure(benchmark, call, device, operation=operation, provider=provider, mode=mode, size=size)
 
 
 # -- the peers are what they are said to be --------------------------------------------------------------

@@ -73,9 +73,16 @@ def textbook(step: Step) -> Tensor:
     return -F.binary_cross_entropy_with_logits(logits, step.x[..., 0], reduction="none").sum(1)
 
 
-def ours(step: Step) -> Tensor:
+def ours(step: Step, precision: str = "float32") -> Tensor:
     return coordinate_mlp_log_likelihood(
-        step.grid, step.theta, step.shift, step.z, step.weights, step.x, likelihood="bernoulli"
+        step.grid,
+        step.theta,
+        step.shift,
+        step.z,
+        step.weights,
+        step.x,
+        likelihood="bernoulli",
+        precision=precision,
     )
 
 

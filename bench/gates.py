@@ -62,6 +62,15 @@ GATES: tuple[Gate, ...] = (
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=3.0),
     RatioGate("partition_rotate", "forward+backward", peer="eager", mean=6.0, device_type="cuda"),
     RatioGate("coordinate_mlp", "forward+backward", peer="textbook", mean=1.5),
+    # Against the eager step in float32, and against the compiler with the same matrix units.
+    RatioGate("coordinate_mlp, TF32", "forward+backward", peer="textbook", mean=6.0, device_type="cuda"),
+    RatioGate(
+        "coordinate_mlp, TF32",
+        "forward+backward",
+        peer="torch.compile(textbook), TF32",
+        mean=3.0,
+        device_type="cuda",
+    ),
     TimeGate("projection", "forward", size="C_4 14x14, 16x16 channels", milliseconds=25.0),
     TimeGate("projection", "forward", size="D_4 14x14, 16x16 channels", milliseconds=25.0),
     TimeGate("projection", "forward", size="SO(2) 14x14, 16x16 channels", milliseconds=60.0),

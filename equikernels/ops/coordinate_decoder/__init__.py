@@ -21,10 +21,11 @@ from equikernels.ops.coordinate_decoder.likelihood import (
     output_channels,
     softplus_of,
 )
+from equikernels.ops.coordinate_decoder.network import Form, Network
 from equikernels.ops.coordinate_decoder.pixels import Coordinates, Pixels, image_grid, make_pixels
+from equikernels.ops.coordinate_decoder.products import check_precision
 from equikernels.ops.coordinate_decoder.reference import coordinate_mlp_reference
 from equikernels.ops.coordinate_decoder.table import monomials
-from equikernels.ops.coordinate_decoder.tiled import Network
 from equikernels.ops.coordinate_decoder.weights import (
     COORDINATES,
     CoordinateMLPWeights,
@@ -37,7 +38,7 @@ __all__ = ["CoordinateMLPWeights", "coordinate_mlp", "coordinate_mlp_log_likelih
 ACTIVATIONS = ("tanh", "leaky_relu")
 
 backends.register(backends.Backend("coordinate_mlp", "reference", ("any",)))
-backends.register(backends.Backend("coordinate_mlp", "torch", ("cpu",)))
+backends.register(backends.Backend("coordinate_mlp", "torch", ("cpu", "cuda")))
 
 
 def coordinate_mlp(
@@ -53,6 +54,7 @@ def coordinate_mlp(
     softplus: bool = False,
     learned_variance: bool = False,
     mask: Tensor | str | None = None,
+    precision: str = "float32",
     backend: str | None = None,
 ) -> Tensor:
     """Images drawn by a multi-layer perceptron from coordinates that turn and move with each sample.
@@ -85,6 +87,11 @@ def coordinate_mlp(
         learned_variance: whether the outputs of a pixel are its means followed by its log-variances.
         mask: the pixels to evaluate: boolean, (H, W) for a grid and (P,) for a list; "disc" keeps those of a
             grid within min(H, W)/2 pixels of its centre. None for all.
+        precision: what the hidden layers' matrix products, forward and backward, round their factors to:
+            nothing for "float32", mantissas of 10 bits for "tf32", of 7 bits for "bf16"; only "float32" for
+            float64 data. Everything else is float32: sums, the first layer, the output layer, activations,
+            residual connections, likelihoods, results. On a GPU the last two use its matrix units, and "tf32"
+            may cut bits off there instead of rounding. On a CPU they are emulated, exactly and slowly.
         backend: implementation to use, see :mod:`equikernels.ops.backends`.
 
     Returns:
@@ -93,8 +100,12 @@ def coordinate_mlp(
     Gradients go to theta, shift, z and all weights. With the backend "torch" they are first derivatives only:
     a second backward, forward mode and torch.vmap raise NotImplementedError there. No tensor of the size
     batch x pixels x hidden is ever in memory: the backward pass computes the network again, tile by tile.
-    It uses torch.get_num_threads() threads, with the same result for every number; it sets PyTorch to one
-    thread meanwhile, and calls from several threads wait for each other. Autocast leaves dtypes alone.
+    On a CPU it uses torch.get_num_threads() threads, with the same result for every number; it sets PyTorch
+    to one thread meanwhile, and calls from several threads wait for each other. On a GPU, where it has not
+    been measured yet, a tile takes up to 128 MiB; there `precision` counts and not PyTorch's setting
+    ``torch.backends.cuda.matmul.fp32_precision``, which is another one meanwhile if it has to be, in all
+    threads. Inside torch.compile the small products that make the first layer's tables follow it, as does the
+    reference. Autocast leaves dtypes alone.
 
     Raises:
         TypeError: an argument is of a wrong type or dtype.
@@ -110,8 +121,8 @@ def coordinate_mlp(
     tensor([[-0.7616,  0.7616],
             [-0.7616,  0.7616]])
     """
-    pixels, theta, shift, slope = _checked(
-        coordinates, theta, shift, z, weights, activation, negative_slope, mask
+    pixels, theta, shift, form = _checked(
+        coordinates, theta, shift, z, weights, activation, negative_slope, mask, precision, residual
     )
     channels = weights.output.shape[0]
     if learned_variance and channels % 2:
@@ -122,9 +133,10 @@ def coordinate_mlp(
     with torch.autocast(z.device.type, enabled=False):
         if chosen == "reference":
             points = pixels.coordinates
-            out = coordinate_mlp_reference(points, theta, shift, z, weights, slope, residual)
+            out = coordinate_mlp_reference(points, theta, shift, z, weights, form)
         else:
-            out = values_apply(*_network(pixels, theta, shift, z, weights, slope, residual), slope)
+            net, form = _network(pixels, theta, shift, z, weights, form)
+            out = values_apply(*net, *form)
         if not softplus:
             return out
         means = channels // 2 if learned_variance else channels
@@ -145,6 +157,7 @@ def coordinate_mlp_log_likelihood(
     residual: bool = False,
     softplus: bool = False,
     mask: Tensor | str | None = None,
+    precision: str = "float32",
     recompute: bool = False,
     backend: str | None = None,
 ) -> Tensor:
@@ -190,8 +203,8 @@ def coordinate_mlp_log_likelihood(
     >>> coordinate_mlp_log_likelihood(image_grid(3, 3), None, None, z, weights, x)  # 9 log(1/2)
     tensor([-6.2383, -6.2383])
     """
-    pixels, theta, shift, slope = _checked(
-        coordinates, theta, shift, z, weights, activation, negative_slope, mask
+    pixels, theta, shift, form = _checked(
+        coordinates, theta, shift, z, weights, activation, negative_slope, mask, precision, residual
     )
     _check_images(x, coordinates, z, weights, likelihood, softplus)
     chosen = backends.choose("coordinate_mlp", z.device.type, backend)
@@ -200,10 +213,10 @@ def coordinate_mlp_log_likelihood(
     with torch.autocast(z.device.type, enabled=False):
         if chosen == "reference":
             points = pixels.coordinates
-            out = coordinate_mlp_reference(points, theta, shift, z, weights, slope, residual)
+            out = coordinate_mlp_reference(points, theta, shift, z, weights, form)
             return log_likelihood(out, x, likelihood, softplus)
-        net = _network(pixels, theta, shift, z, weights, slope, residual)
-        return likelihoods_apply(*net, x, slope, likelihood, softplus, recompute=recompute)
+        net, form = _network(pixels, theta, shift, z, weights, form)
+        return likelihoods_apply(*net, x, *form, likelihood, softplus, recompute=recompute)
 
 
 def _network(
@@ -212,19 +225,20 @@ def _network(
     shift: Tensor,
     z: Tensor,
     weights: CoordinateMLPWeights,
-    slope: float | None,
-    residual: bool,
-) -> Network:
+    form: Form,
+) -> tuple[Network, Form]:
     """What the backend "torch" works on: the first layer as tables, residual connections in the weights."""
     refuse_vmap(theta, shift, z)
     units, inputs = weights.coordinate.shape
     empty = z.new_empty
     hidden = torch.stack(weights.hidden) if weights.hidden else empty(0, units, units)
     bias = torch.stack(weights.hidden_bias) if weights.hidden else empty(0, units)
-    if residual:
+    # Factors that are rounded would round the identity's product too.
+    if form.residual and form.precision == "float32":
         hidden = hidden + torch.eye(units, dtype=z.dtype, device=z.device)
-    separable = pixels.on_grid and slope is None and inputs == COORDINATES
-    return Network(
+        form = form._replace(residual=False)
+    separable = pixels.on_grid and form.slope is None and inputs == COORDINATES
+    net = Network(
         table=table_apply(theta, shift, z, weights),
         features=monomials(pixels.coordinates, inputs),
         columns=pixels.columns if separable else empty(0),
@@ -235,6 +249,7 @@ def _network(
         output=weights.output,
         output_bias=weights.output_bias,
     )
+    return net, form
 
 
 def _checked(
@@ -246,9 +261,12 @@ def _checked(
     activation: str,
     negative_slope: float,
     mask: Tensor | str | None,
-) -> tuple[Pixels, Tensor, Tensor, float | None]:
-    """The pixels, angles, shifts and the slope of the activation, None for tanh."""
+    precision: str,
+    residual: bool,
+) -> tuple[Pixels, Tensor, Tensor, Form]:
+    """The pixels, angles, shifts, and how layers compute."""
     check_weights(weights)
+    check_precision(precision, weights.coordinate.dtype)
     pixels = make_pixels(coordinates, mask, weights.coordinate)
     latents = weights.latent.shape[1]
     _check_samples("z", z, weights.latent)
@@ -265,7 +283,7 @@ def _checked(
         raise ValueError(
             f"negative_slope: expected a finite number that is not negative, got {negative_slope}"
         )
-    return pixels, theta, shift, None if activation == "tanh" else slope
+    return pixels, theta, shift, Form(None if activation == "tanh" else slope, precision, residual)
 
 
 def _check_samples(name: str, tensor: object, weight: Tensor) -> None:

@@ -8,6 +8,7 @@ images.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NoReturn
 
@@ -16,14 +17,16 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 
 from equikernels.ops.coordinate_decoder import tiled
+from equikernels.ops.coordinate_decoder.network import Form, Network
+from equikernels.ops.coordinate_decoder.products import full_products
 from equikernels.ops.coordinate_decoder.table import first_layer_table
-from equikernels.ops.coordinate_decoder.tiled import Network
 from equikernels.ops.coordinate_decoder.weights import CoordinateMLPWeights
 from equikernels.ops.differentiable import Gradients, differentiable
 from equikernels.ops.threads import one_thread_each
 from equikernels.ops.tracing import has_hidden_batch, is_traced, is_transformed
 
 _INPUTS = len(Network._fields)
+_FORM = len(Form._fields)
 _FIRST_WEIGHT = Network._fields.index("hidden")
 
 
@@ -77,14 +80,19 @@ def _by_input(needs: Any, table: Tensor, *by_weight: Tensor) -> Gradients:
 # --- the table ------------------------------------------------------------------------------------
 
 
+def _alone(device: torch.device) -> AbstractContextManager[object]:
+    """Nothing that runs beside it, nor a setting of PyTorch's, changes the bits of a product."""
+    return full_products(device) if device.type == "cuda" else one_thread_each()
+
+
 class _Table(torch.autograd.Function):
-    """`first_layer_table` on one thread: its bits, too, depend on no number of threads."""
+    """`first_layer_table` with bits that depend on no number of threads and on no setting."""
 
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        with one_thread_each():
-            return _table(*tensors)
+    def forward(ctx: Any, theta: Tensor, *others: Tensor | None) -> Tensor:
+        ctx.save_for_backward(theta, *others)
+        with _alone(theta.device):
+            return _table(theta, *others)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
@@ -95,7 +103,7 @@ class _Table(torch.autograd.Function):
         if not with_graph:
             tensors = [x if x is None else x.detach().requires_grad_() for x in tensors]
         wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
-        with one_thread_each(), torch.enable_grad():
+        with _alone(grad.device), torch.enable_grad():
             found = iter(torch.autograd.grad(_table(*tensors), wanted, grad, create_graph=with_graph))
         return tuple(next(found) if need else None for need in needs)
 
@@ -117,8 +125,7 @@ def table_apply(theta: Tensor, shift: Tensor, z: Tensor, weights: CoordinateMLPW
 
 
 def _values(*arguments: Any) -> Tensor:
-    *tensors, slope = arguments
-    return tiled.values(Network(*tensors), slope)
+    return tiled.values(Network(*arguments[:_INPUTS]), Form(*arguments[_INPUTS:]))
 
 
 def _values_fake(*arguments: Any) -> Tensor:
@@ -126,17 +133,20 @@ def _values_fake(*arguments: Any) -> Tensor:
     return net.table.new_empty(net.table.shape[0], net.features.shape[0], net.output.shape[0])
 
 
-def _values_vjp(saved: Any, slope: float | None, needs: Any, grad: Tensor | None) -> Gradients:
+def _values_vjp(
+    saved: Any, slope: float | None, precision: str, residual: bool, needs: Any, grad: Tensor | None
+) -> Gradients:
     if grad is None:
         return (None,) * _INPUTS
     refuse_vmap(grad)
     weights, tables = _wanted(needs)
-    return _by_input(needs, *_values_gradients_op(grad, *saved, slope, weights, tables))
+    return _by_input(needs, *_values_gradients_op(grad, *saved, slope, precision, residual, weights, tables))
 
 
 def _values_gradients(*arguments: Any) -> tuple[Tensor, ...]:
-    grad, *tensors, slope, weights, tables = arguments
-    return tuple(tiled.values_gradients(grad, Network(*tensors), slope, weights, tables))
+    grad, *tensors = arguments[: _INPUTS + 1]
+    *form, weights, tables = arguments[_INPUTS + 1 :]
+    return tuple(tiled.values_gradients(grad, Network(*tensors), Form(*form), weights, tables))
 
 
 def _gradients_fake(net: Network, weights: bool, tables: bool) -> tuple[Tensor, ...]:
@@ -146,7 +156,8 @@ def _gradients_fake(net: Network, weights: bool, tables: bool) -> tuple[Tensor, 
 
 
 def _values_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
-    _, *tensors, _, weights, tables = arguments
+    _, *tensors = arguments[: _INPUTS + 1]
+    *_, weights, tables = arguments
     return _gradients_fake(Network(*tensors), weights, tables)
 
 
@@ -154,7 +165,9 @@ def _values_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _likelihoods(*arguments: Any) -> Tensor:
-    return tiled.likelihoods(Network(*arguments[:_INPUTS]), *arguments[_INPUTS:])
+    x, *options = arguments[_INPUTS:]
+    form, rest = Form(*options[:_FORM]), options[_FORM:]
+    return tiled.likelihoods(Network(*arguments[:_INPUTS]), x, form, *rest)
 
 
 def _likelihoods_fake(*arguments: Any) -> Tensor:
@@ -162,20 +175,21 @@ def _likelihoods_fake(*arguments: Any) -> Tensor:
     return table.new_empty(table.shape[0])
 
 
-def _likelihoods_vjp(
-    saved: Any, slope: float | None, likelihood: str, softplus: bool, needs: Any, grad: Tensor | None
-) -> Gradients:
+def _likelihoods_vjp(saved: Any, *given: Any) -> Gradients:
+    *options, needs, grad = given
     if grad is None:
         return (None,) * (_INPUTS + 1)
     refuse_vmap(grad)
     weights, tables = _wanted(needs)
-    grads = _likelihoods_gradients_op(grad, *saved, slope, likelihood, softplus, weights, tables)
+    grads = _likelihoods_gradients_op(grad, *saved, *options, weights, tables)
     return _by_input(needs, *grads)
 
 
 def _likelihoods_gradients(*arguments: Any) -> tuple[Tensor, ...]:
     grad, *tensors = arguments[: _INPUTS + 1]
-    _, grads, x_grad = tiled.likelihoods_gradients(grad, Network(*tensors), *arguments[_INPUTS + 1 :])
+    x, *options = arguments[_INPUTS + 1 :]
+    form, rest = Form(*options[:_FORM]), options[_FORM:]
+    _, grads, x_grad = tiled.likelihoods_gradients(grad, Network(*tensors), x, form, *rest)
     return (*grads, x_grad)
 
 
@@ -188,11 +202,12 @@ def _likelihoods_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
 _decoder = partial(differentiable, operation="coordinate_mlp", jvp=_no_forward_mode)
 _second = partial(_decoder, save=_save_none, vjp=_no_second_derivative)
 _TENSORS = ", ".join(f"Tensor {name}" for name in Network._fields)
-_OPTIONS = "float? slope, str likelihood, bool softplus"
+_LAYERS = "float? slope, str precision, bool residual"
+_OPTIONS = f"{_LAYERS}, str likelihood, bool softplus"
 
 values_apply = _decoder(
     "coordinate_mlp_values",
-    f"({_TENSORS}, float? slope) -> Tensor",
+    f"({_TENSORS}, {_LAYERS}) -> Tensor",
     tensors=_INPUTS,
     launch=_values,
     fake=_values_fake,
@@ -201,7 +216,7 @@ values_apply = _decoder(
 )
 _values_gradients_op = _second(
     "coordinate_mlp_values_gradients",
-    f"(Tensor grad, {_TENSORS}, float? slope, bool weights, bool tables) "
+    f"(Tensor grad, {_TENSORS}, {_LAYERS}, bool weights, bool tables) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     tensors=_INPUTS + 1,
     launch=_values_gradients,
@@ -238,10 +253,10 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         tensors, ctx.options = arguments[: _INPUTS + 1], arguments[_INPUTS + 1 :]
         net, x = Network(*tensors[:_INPUTS]), tensors[_INPUTS]
-        slope, likelihood, softplus = ctx.options
+        form, (likelihood, softplus) = Form(*ctx.options[:_FORM]), ctx.options[_FORM:]
         weights, tables = _wanted(ctx.needs_input_grad)
         found, grads, x_grad = tiled.likelihoods_gradients(
-            None, net, x, slope, likelihood, softplus, weights, tables
+            None, net, x, form, likelihood, softplus, weights, tables
         )
         ctx.save_for_backward(*tensors, *grads, x_grad)
         return found
@@ -266,11 +281,12 @@ class _OnePass(torch.autograd.Function):
 
 
 def _is_constant(grad: Tensor) -> bool:
-    return grad.numel() > 0 and bool((grad == grad[0]).all())
+    # That of a sum is one number seen N times: no look at the values, which a GPU's caller would wait for.
+    return grad.numel() > 0 and (grad.stride(0) == 0 or bool((grad == grad[0]).all()))
 
 
 def likelihoods_apply(*arguments: Any, recompute: bool) -> Tensor:
-    """The log-likelihood (N,): the tensors of a `Network`, x, slope, likelihood, softplus."""
+    """The log-likelihood (N,): tensors of a `Network`, x, fields of a `Form`, likelihood, softplus."""
     tensors = arguments[: _INPUTS + 1]
     if (
         not recompute

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from equikernels.ops.coordinate_decoder.network import Form
 from equikernels.ops.coordinate_decoder.pixels import expand_coordinates
+from equikernels.ops.coordinate_decoder.products import rounded_product
 from equikernels.ops.coordinate_decoder.weights import CoordinateMLPWeights
 
 
@@ -16,13 +18,12 @@ def coordinate_mlp_reference(
     shift: Tensor,
     z: Tensor,
     weights: CoordinateMLPWeights,
-    slope: float | None,
-    residual: bool,
+    form: Form,
 ) -> Tensor:
-    """The outputs (N, P, C) at coordinates (P, 2): tanh for `slope` None, otherwise leaky ReLU."""
+    """The outputs (N, P, C) at coordinates (P, 2)."""
 
     def activation(a: Tensor) -> Tensor:
-        return torch.tanh(a) if slope is None else F.leaky_relu(a, slope)
+        return torch.tanh(a) if form.slope is None else F.leaky_relu(a, form.slope)
 
     cosine, sine = theta.cos(), theta.sin()
     rotation = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
@@ -32,6 +33,12 @@ def coordinate_mlp_reference(
         h = h + torch.einsum("npd,hdk,nk->nph", u, weights.bilinear, z)
     h = activation(h)
     for weight, bias in zip(weights.hidden, weights.hidden_bias, strict=True):
-        a = F.linear(h, weight, bias)
-        h = activation(a + h if residual else a)
+        a = _linear(h, weight, bias, form.precision)
+        h = activation(a + h if form.residual else a)
     return F.linear(h, weights.output, weights.output_bias)
+
+
+def _linear(h: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
+    if precision == "float32":
+        return F.linear(h, weight, bias)
+    return rounded_product(h.flatten(0, 1), weight.t(), precision).view(h.shape) + bias

@@ -7,20 +7,27 @@ import torch
 from torch import Tensor
 
 from equikernels.ops.coordinate_decoder import schedule, tiled
+from equikernels.ops.coordinate_decoder.schedule import IN_MEMORY, Schedule
 from tests.ops.coordinate_decoder.samples import LIKELIHOODS, Case, assert_same, make_case, spread
 
 # Relative to the largest entry of each gradient: rounding in float64 is 1e-16, the sums have 1e5 terms.
 EXACT = 1e-10
 
 # All in one tile, a few images each, and a few pixels of one image each; several tiles in a group.
-SETTINGS = ("TILE_BYTES", "MIN_ROWS", "MIN_TILES", "MAX_GROUPS")
-TILINGS = {"one": (2**21, 10**6, 1, 1), "images": (1, 45, 1, 2), "parts": (1, 7, 1, 3)}
+# The same in the order of a GPU, whose tiles are cut by their memory.
+TILINGS = {
+    "one": Schedule(2**21, 10**6, 1, 1, batched=False),
+    "images": Schedule(1, 45, 1, 2, batched=False),
+    "parts": Schedule(1, 7, 1, 3, batched=False),
+    "gpu: one": IN_MEMORY,
+    "gpu: images": IN_MEMORY._replace(min_rows=45, tile_bytes=1, max_groups=2),
+    "gpu: parts": IN_MEMORY._replace(min_rows=7, tile_bytes=1),
+}
 
 
 @pytest.fixture(params=TILINGS)
 def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in zip(SETTINGS, TILINGS[request.param], strict=True):
-        monkeypatch.setattr(schedule, name, value)
+    monkeypatch.setattr(schedule, "schedule_of", lambda device: TILINGS[request.param])
     return str(request.param)
 
 

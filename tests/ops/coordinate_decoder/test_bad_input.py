@@ -112,6 +112,8 @@ def arguments(**changes: Any) -> tuple[list[Any], dict[str, Any]]:
         ({"negative_slope": -0.1}, ValueError, "^negative_slope: expected a finite number .* got -0.1"),
         ({"negative_slope": float("nan")}, ValueError, "^negative_slope: expected a finite number"),
         ({"negative_slope": "small"}, TypeError, "^negative_slope: expected a number, got str"),
+        ({"precision": "fp16"}, ValueError, "^precision: expected one of float32, tf32, bf16, got 'fp16'"),
+        ({"precision": "tf32"}, ValueError, "^precision: expected \"float32\" for float64 data, got 'tf32'"),
         ({"mask": "square"}, ValueError, "^mask: expected None, \"disc\" or a boolean tensor, got 'square'"),
         ({"mask": torch.ones(3, 4)}, TypeError, "^mask: expected .* boolean tensor, got torch.float32"),
         ({"mask": 3}, TypeError, "^mask: expected .* boolean tensor, got int"),

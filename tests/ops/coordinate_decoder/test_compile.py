@@ -56,10 +56,10 @@ def test_export(form: str) -> None:
 
 
 def network(case: Case) -> tuple[Any, ...]:
-    pixels, theta, shift, slope = _checked(
-        case.coordinates, case.theta, case.shift, case.z, case.weights, "tanh", 0.01, None
+    pixels, theta, shift, form = _checked(
+        case.coordinates, case.theta, case.shift, case.z, case.weights, "tanh", 0.01, None, "float32", False
     )
-    net = _network(pixels, theta, shift, case.z, case.weights, slope, False)
+    net, _ = _network(pixels, theta, shift, case.z, case.weights, form)
     return tuple(x.detach().requires_grad_(x.requires_grad) for x in net)
 
 
@@ -68,12 +68,13 @@ def test_opcheck() -> None:
     net = network(case)
     plain = tuple(x.detach() for x in net)
     x = case.x.detach().requires_grad_()
-    options = (None, "bernoulli", False)
+    form = (None, "float32", False)
+    options = (*form, "bernoulli", False)
     ops = torch.ops.equikernels
-    torch.library.opcheck(ops.coordinate_mlp_values.default, (*net, None))
+    torch.library.opcheck(ops.coordinate_mlp_values.default, (*net, *form))
     torch.library.opcheck(ops.coordinate_mlp_likelihoods.default, (*net, x, *options))
     grad = torch.ones(2, 6, 1, dtype=torch.float64)
-    torch.library.opcheck(ops.coordinate_mlp_values_gradients.default, (grad, *plain, None, True, True))
+    torch.library.opcheck(ops.coordinate_mlp_values_gradients.default, (grad, *plain, *form, True, True))
     torch.library.opcheck(
         ops.coordinate_mlp_likelihoods_gradients.default,
         (grad[:, 0, 0], *plain, x.detach(), *options, True, False),
@@ -83,5 +84,5 @@ def test_opcheck() -> None:
 def test_meta_tensors_have_the_right_shapes() -> None:
     case = make_case(2, (3, 4))
     on_meta = tuple(x.detach().to("meta") for x in network(case))
-    assert torch.ops.equikernels.coordinate_mlp_values(*on_meta, None).shape == (2, 12, 1)
+    assert torch.ops.equikernels.coordinate_mlp_values(*on_meta, None, "float32", False).shape == (2, 12, 1)
     assert autograd._likelihoods_fake(*on_meta).shape == (2,)

@@ -16,8 +16,14 @@ from torch import Tensor
 
 from bench.devices import peak_mb
 from equikernels.ops import threads as pieces
-from equikernels.ops.coordinate_decoder import schedule
-from equikernels.ops.coordinate_decoder.schedule import Tile, make_plan, run_groups
+from equikernels.ops.coordinate_decoder.schedule import (
+    IN_CACHES,
+    IN_MEMORY,
+    Schedule,
+    Tile,
+    make_plan,
+    run_groups,
+)
 from tests.ops.coordinate_decoder.samples import make_case, spread
 
 
@@ -34,10 +40,13 @@ def number_of_threads() -> Iterator[None]:
     width=st.integers(1, 60),
     row_bytes=st.integers(4, 10**6),
     aligned=st.booleans(),
+    how=st.sampled_from([IN_CACHES, IN_MEMORY, IN_MEMORY._replace(tile_bytes=2**16)]),
 )
-def test_every_pixel_is_in_one_tile(batch: int, rows: int, width: int, row_bytes: int, aligned: bool) -> None:
+def test_every_pixel_is_in_one_tile(
+    batch: int, rows: int, width: int, row_bytes: int, aligned: bool, how: Schedule
+) -> None:
     pixels, granule = rows * width, width if aligned else 1
-    plan = make_plan(batch, pixels, row_bytes, granule)
+    plan = make_plan(batch, pixels, row_bytes, granule, how)
     seen: Counter[int] = Counter()
     for tile in (tile for group in plan.groups for tile in group):
         images, count = tile.images.stop - tile.images.start, tile.pixels.stop - tile.pixels.start
@@ -52,9 +61,9 @@ def test_every_pixel_is_in_one_tile(batch: int, rows: int, width: int, row_bytes
     assert seen == Counter(range(batch * len(plan.parts)))
     assert [part.start for part in plan.parts[1:]] == [part.stop for part in plan.parts[:-1]]
     assert not plan.parts or (plan.parts[0].start, plan.parts[-1].stop) == (0, pixels)
-    assert len(plan.groups) <= schedule.MAX_GROUPS
+    assert len(plan.groups) <= how.max_groups
     # Large enough to be fast, small enough for the caches, up to a whole row of a grid.
-    assert plan.rows <= max(schedule.MIN_ROWS, schedule.TILE_BYTES // row_bytes) + granule
+    assert plan.rows <= max(how.min_rows, how.tile_bytes // row_bytes) + granule
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -68,6 +68,20 @@ def image_grid(
     return x, y.flip(0)
 
 
+def disc_mask(height: int, width: int, *, device: torch.device | str | None = None) -> Tensor:
+    """The pixels within min(H, W)/2 pixels of the centre of an image: boolean (H, W).
+
+    >>> disc_mask(4, 4).long()
+    tensor([[0, 1, 1, 0],
+            [1, 1, 1, 1],
+            [1, 1, 1, 1],
+            [0, 1, 1, 0]])
+    """
+    row = torch.arange(height, device=device)[:, None] - (height - 1) / 2
+    column = torch.arange(width, device=device) - (width - 1) / 2
+    return row**2 + column**2 <= (min(height, width) / 2) ** 2
+
+
 def make_pixels(coordinates: Coordinates, mask: Tensor | str | None, weight: Tensor) -> Pixels:
     """The pixels of the public arguments `coordinates` and `mask`, checked."""
     if isinstance(coordinates, (tuple, list)):
@@ -110,10 +124,7 @@ def _mask(mask: Tensor | str | None, shape: tuple[int, ...], device: torch.devic
             raise ValueError(f'mask: expected None, "disc" or a boolean tensor, got {mask!r}')
         if len(shape) != 2:
             raise ValueError('mask: "disc" needs coordinates on a grid (x, y)')
-        height, width = shape
-        row = torch.arange(height, device=device)[:, None] - (height - 1) / 2
-        column = torch.arange(width, device=device) - (width - 1) / 2
-        return row**2 + column**2 <= (min(height, width) / 2) ** 2
+        return disc_mask(*shape, device=device)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         found = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f'mask: expected None, "disc" or a boolean tensor, got {found}')

@@ -1,0 +1,59 @@
+"""Encoders and decoders that keep the grid: latents are smaller images, or volumes, of more channels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import nn
+
+__all__ = ["convolutional_autoencoder"]
+
+SLOPE = 0.2
+
+
+def convolutional_autoencoder(
+    channels: int = 1, widths: Sequence[int] = (32, 64), dimensions: int = 2
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """An encoder that halves every side with each width, and the decoder that mirrors it.
+
+    Convolutions of kernel 4, stride 2 and padding 1, each followed by LeakyReLU(0.2); transposed ones back,
+    the last followed by Tanh, so that images lie in (-1, 1). The default widths are those for MNIST: 28 x
+    28 pixels become 64 channels of 7 x 7.
+
+    Args:
+        channels: of the images.
+        widths: channels after each convolution; the last is the number of latent channels.
+        dimensions: 2 for images (N, C, H, W), 3 for volumes (N, C, D, H, W). Every side must be a multiple of
+            2^len(widths) to come back as it was.
+
+    Returns:
+        (encoder, decoder), with parameters from PyTorch's generator.
+
+    Raises:
+        ValueError: no widths, a number of channels below 1, dimensions other than 2 and 3.
+
+    >>> import torch
+    >>> encoder, decoder = convolutional_autoencoder()
+    >>> z = encoder(torch.zeros(1, 1, 28, 28))
+    >>> z.shape, decoder(z).shape
+    (torch.Size([1, 64, 7, 7]), torch.Size([1, 1, 28, 28]))
+    """
+    sizes = (channels, *widths)
+    if len(sizes) < 2 or any(
+        isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
+    ):
+        raise ValueError(f"channels, widths: expected positive integers, got {channels!r} and {widths!r}")
+    if dimensions not in (2, 3):
+        raise ValueError(f"dimensions: expected 2 or 3, got {dimensions!r}")
+    down, up = (
+        (nn.Conv2d, nn.ConvTranspose2d) if dimensions == 2 else (nn.Conv3d, nn.ConvTranspose3d)
+    )  # fmt: skip
+    encoder: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        encoder += [down(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+    decoder: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes[::-1]):
+        decoder += [up(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+    decoder[-1] = nn.Tanh()
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from equikernels.group import Representation
+from equikernels.metrics import Action, apply_action
 from equikernels.testing.tolerances import tolerance
-
-Action = Representation | Callable[[Any, Tensor], Tensor]
-"""How an element moves a tensor: a representation on the last dimension, or a function (g, x) -> g x."""
 
 
 def _some_elements(rep: Representation, count: int, seed: int) -> list[Any]:
@@ -84,16 +82,6 @@ def assert_representation(
         check(f"the normal form at g = {g}", normal(g, dtype=torch.float64), a)
 
 
-def _act(action: Action, g: Any, x: Tensor) -> Tensor:
-    if not isinstance(action, Representation):
-        return action(g, x)
-    if x.shape[-1] % action.dim:
-        raise ValueError(f"the last dimension must be a multiple of {action.dim}, got {tuple(x.shape)}")
-    # Channel-major: each channel is one copy of the representation.
-    channels = x.reshape(*x.shape[:-1], -1, action.dim)
-    return (channels @ action(g, dtype=x.dtype, device=x.device).mT).reshape(x.shape)
-
-
 def assert_equivariant(
     f: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -139,8 +127,8 @@ def assert_equivariant(
         plain = f(x)
         for g in elements:
             torch.testing.assert_close(
-                f(_act(act_in, g, x)),
-                _act(act_out, g, plain),
+                f(apply_action(act_in, g, x)),
+                apply_action(act_out, g, plain),
                 rtol=default.rtol if rtol is None else rtol,
                 atol=default.atol if atol is None else atol,
                 msg=partial("equivariance fails, f(g x) differs from g f(x) at g = {}: {}".format, g),

@@ -36,6 +36,19 @@ def is_plain(tensors: tuple[Tensor, ...]) -> bool:
     )
 
 
+def may_keep() -> bool:
+    """Whether a tensor that is made now may be kept for later calls.
+
+    Tracers make tensors without values, and inside a transform of torch.func even a copy of a constant
+    belongs to that transform.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
 def is_transformed() -> bool:
     """Whether a transform of torch.func is active, or forward mode."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

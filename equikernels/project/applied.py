@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equikernels.ops.linear import BlockProjection, project_weight
+from equikernels.ops.tracing import may_keep
 from equikernels.project.cutoffs import BlockSmooth, Cutoff, Hard, ReleasedSmooth, Smooth, Softness
 from equikernels.project.engines import (
     AveragingEngine,
@@ -90,7 +91,7 @@ class AppliedCutoff:
             return self._converted[key]
         factors = self.engine.factors(self._response()) if self._fixed is None else self._fixed
         converted = tuple(None if f is None else f.to(dtype=dtype, device=device) for f in factors)
-        if not self.is_learnable:
+        if not self.is_learnable and may_keep():
             self._converted[key] = converted
         return converted
 

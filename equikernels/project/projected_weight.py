@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from equikernels.ops.tracing import may_keep
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ def _cacheable(weight: Tensor) -> bool:
     other subclasses, tensors made in inference mode. In a compiled or captured graph the projection is
     a part of the graph, or a replay would use yesterday's.
     """
-    if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_inference():
+    if not may_keep() or type(weight) is not nn.Parameter or weight.is_inference():
         return False
     return not (weight.is_cuda and torch.cuda.is_current_stream_capturing())
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from equikernels.ops.tracing import may_keep
+
 Made = TypeVar("Made")
 
 
@@ -35,6 +37,8 @@ class Constants:
             return make()
         if key in self._made:
             return self._made[key]  # type: ignore[no-any-return]
+        if not may_keep():
+            return make()
         with torch.inference_mode(False):
             # Of two threads that come at once the first one's value stays: kernels may have its address.
             return self._made.setdefault(key, make())  # type: ignore[no-any-return]

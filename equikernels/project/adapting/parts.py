@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from equikernels.ops.tracing import may_keep
 from equikernels.project.projector import EquivariantProjector, InvariantProjector
 
 DENSE_ROWS = 256
@@ -52,7 +53,7 @@ class Rows:
 
     def _matrix(self, like: Tensor) -> Tensor:
         assert self.matrix is not None
-        if torch.compiler.is_compiling():
+        if not may_keep():
             return self.matrix.to(like.device, like.dtype)
         key = (like.dtype, like.device)
         if key not in self._converted:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equikernels.ops.tracing import may_keep
 from equikernels.project.spectrum import Spectrum
 
 Factors = tuple[Tensor | None, ...]
@@ -72,9 +73,12 @@ class Constants:
     def like(self, w: Tensor) -> tuple[Tensor, ...]:
         """The tensors in the dtype and on the device of w."""
         key = (w.dtype, w.device)
-        if key not in self._converted:
-            self._converted[key] = tuple(t.to(dtype=w.dtype, device=w.device) for t in self._given)
-        return self._converted[key]
+        if key in self._converted:
+            return self._converted[key]
+        converted = tuple(t.to(dtype=w.dtype, device=w.device) for t in self._given)
+        if may_keep():
+            self._converted[key] = converted
+        return converted
 
 
 def float64(array: np.ndarray) -> Tensor:

@@ -22,24 +22,13 @@ Workspace = TypeVar("Workspace")
 _turn = threading.RLock()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that wait for the next call: starting them takes as long as a small piece of work."""
-    if workers not in _pools:
-        _pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="equikernels")
-    return _pools[workers]
-
-
-def _renew() -> None:
+def _renew_lock() -> None:
     global _turn
     _turn = threading.RLock()
-    _pools.clear()
 
 
-# Neither the thread that held the lock nor those of the pools exist in a forked child.
-os.register_at_fork(after_in_child=_renew)
+# The thread that held it does not exist in a forked child.
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager
@@ -82,9 +71,6 @@ def run_pieces(
             finally:
                 workspaces.put(workspace)
 
-        pending = [_pool(workers).submit(task, piece) for piece in range(count)]
-        # All of them, before an error of one is told: they write to what the caller owns.
-        for result in pending:
-            result.exception()
-        for result in pending:
-            result.result()
+        with ThreadPoolExecutor(workers, thread_name_prefix="equikernels") as pool:
+            for result in [pool.submit(task, piece) for piece in range(count)]:
+                result.result()

@@ -13,6 +13,10 @@ from pathlib import Path
 import torch
 
 
+LONGEST = 300
+"""Seconds after which a child is ended."""
+
+
 class Child:
     """A forked process that runs `action` with one thread and exits with what it returns.
 
@@ -34,6 +38,8 @@ class Child:
             sys.stdout = os.fdopen(1, "w", closefd=False)
             sys.stderr = os.fdopen(2, "w", closefd=False)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            # A child of a process that has computed with several threads can wait for them for ever: not here.
+            signal.alarm(LONGEST)
             # The parent's other threads do not exist here.
             torch.set_num_threads(1)
             code = action()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-
 LONGEST = 300
 """Seconds after which a child is ended."""
 
@@ -38,7 +37,7 @@ class Child:
             sys.stdout = os.fdopen(1, "w", closefd=False)
             sys.stderr = os.fdopen(2, "w", closefd=False)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            # A child of a process that has computed with several threads can wait for them for ever: not here.
+            # A child of a process that has computed with several threads can wait for them for ever.
             signal.alarm(LONGEST)
             # The parent's other threads do not exist here.
             torch.set_num_threads(1)

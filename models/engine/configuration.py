@@ -115,8 +115,9 @@ class RunConfiguration(Generic[Configuration]):
     Attributes:
         task: The registered task, or module:name.
         model: The options of the task.
-        data: The data set: a name or a path.
+        data: The data set: a name or a path; $VARIABLE stands for the value of an environment variable.
         data_options: Options of its format, as name=value.
+        limit: How many of its samples are used, chosen at random by split_seed; without it all.
         validation: Share of the samples that is kept from training for validation.
         split_seed: Which samples those are; runs with different seeds can share it.
         seed: Of the initial parameters, the order of the samples and every random number.
@@ -128,6 +129,7 @@ class RunConfiguration(Generic[Configuration]):
     model: Configuration
     data: str = "digits"
     data_options: tuple[str, ...] = ()
+    limit: int | None = None
     validation: float = 0.2
     split_seed: int = 0
     seed: int = 0
@@ -137,6 +139,8 @@ class RunConfiguration(Generic[Configuration]):
     def __post_init__(self) -> None:
         check_at_least(self, "seed", 0)
         check_at_least(self, "split_seed", 0)
+        if self.limit is not None:
+            check_at_least(self, "limit", 1)
         if not 0 < self.validation < 1:
             raise ValueError(f"validation: expected a share in (0, 1), got {self.validation}")
         for option in self.data_options:

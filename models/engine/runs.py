@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from equikernels.models.data import Dataset, load_dataset
+from equikernels.models.data.draws import shuffled
 from equikernels.models.engine.checkpoints import Checkpoint, load_weights, read_checkpoint
 from equikernels.models.engine.configuration import RunConfiguration
 from equikernels.models.engine.errors import ConfigurationError, RunError
@@ -166,9 +169,18 @@ def open_dataset(configuration: RunConfiguration[Any]) -> Dataset:
     pairs = [option.partition("=") for option in configuration.data_options]
     options = {name: _option_value(text) for name, _, text in pairs}
     try:
-        return load_dataset(configuration.data, **options)
+        return load_dataset(_with_variables(configuration.data), **options)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"data: {error}") from error
+
+
+def _with_variables(data: str) -> str:
+    """A data set's name with the values of environment variables, so that a run can be repeated elsewhere."""
+    text = os.path.expandvars(data)
+    missing = re.search(r"\$(\w+|\{\w+\})", text)
+    if missing is not None:
+        raise ValueError(f"{data}: the environment variable {missing[1].strip('{}')} is not set")
+    return text
 
 
 def _option_value(text: str) -> Any:
@@ -181,11 +193,18 @@ def _option_value(text: str) -> Any:
 
 
 def split_dataset(dataset: Dataset, configuration: RunConfiguration[Any]) -> tuple[Dataset, Dataset]:
-    """The training and the validation part of a data set.
+    """The training and the validation part of a data set, or of as many of its samples as are asked for.
 
     Raises:
-        ConfigurationError: one of them would be empty.
+        ConfigurationError: one of them would be empty, or there are fewer samples than are asked for.
     """
+    if configuration.limit is not None:
+        if configuration.limit > len(dataset):
+            raise ConfigurationError(
+                f"limit: expected at most the {len(dataset)} of {dataset.name}, got {configuration.limit}"
+            )
+        order = shuffled(configuration.split_seed, 0, "samples", len(dataset))
+        dataset = dataset.subset(order[: configuration.limit].sort().values)
     shares = {"train": 1 - configuration.validation, "valid": configuration.validation}
     try:
         parts = dataset.split(shares, configuration.split_seed)

@@ -180,8 +180,8 @@ def test_what_cannot_be_registered_is_refused() -> None:
         register_task(changed(options=int))
     with pytest.raises(ValueError, match=r"the option epochs has a name that the engine uses"):
         register_task(changed(options=options(epochs=(int, 3))))
-    with pytest.raises(TypeError, match=r"the option limit may be None, so None must be its default"):
-        register_task(changed(options=options(limit=(float | None, 1.0))))
+    with pytest.raises(TypeError, match=r"the option ceiling may be None, so None must be its default"):
+        register_task(changed(options=options(ceiling=(float | None, 1.0))))
     with pytest.raises(TypeError, match=r"a configuration cannot"):
         register_task(changed(options=options(path=(Path, Path("x")))))
     assert "changed" not in task_names()

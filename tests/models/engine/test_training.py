@@ -25,7 +25,7 @@ from equikernels.models.engine import (
 )
 from equikernels.models.engine.execution import seed_generator
 from equikernels.models.engine.processes import Processes
-from equikernels.models.engine.runs import split_dataset
+from equikernels.models.engine.runs import open_dataset, split_dataset
 from equikernels.models.engine.validation import measure, validation_batches
 from equikernels.project.saving.files import read_tensors, write_tensors
 from tests.models.engine.samples import NoisyDigits, assert_equal_runs, configured, digits
@@ -351,3 +351,36 @@ def test_other_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(NoisyDigits, "build", frozen)
     with pytest.raises(ConfigurationError, match="Linear has no parameter to train"):
         train(configured(), tmp_path / "f", dataset=digits())
+
+
+# -- data ----------------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_the_samples_is_split_and_no_other_is_seen() -> None:
+    data = digits()
+    parts = {}
+    for samples, split_seed in ((40, 0), (40, 1), (80, 0)):
+        asked = dataclasses.replace(configured(), limit=samples, split_seed=split_seed, validation=0.25)
+        train_part, valid = split_dataset(data, asked)
+        assert (len(train_part), len(valid)) == (samples * 3 // 4, samples // 4)
+        both = [part.fetch(torch.arange(len(part)))["index"] for part in (train_part, valid)]
+        parts[samples, split_seed] = set(torch.cat(both).tolist())
+        assert len(parts[samples, split_seed]) == samples
+    assert parts[40, 0] != parts[40, 1]
+    # More samples are the same ones and others.
+    assert parts[40, 0] < parts[80, 0]
+    too_many = dataclasses.replace(configured(), limit=len(data) + 1)
+    with pytest.raises(ConfigurationError, match=rf"limit: expected at most the {len(data)} of .*, got"):
+        split_dataset(data, too_many)
+    with pytest.raises(ValueError, match="limit: expected an integer >= 1, got 0"):
+        dataclasses.replace(configured(), limit=0)
+
+
+def test_data_can_be_named_by_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE_DIGITS_ARE", "digits")
+    for text in ("$WHERE_DIGITS_ARE", "${WHERE_DIGITS_ARE}"):
+        assert len(open_dataset(dataclasses.replace(configured(), data=text))) == 1797
+    monkeypatch.delenv("WHERE_DIGITS_ARE")
+    missing = dataclasses.replace(configured(), data="${WHERE_DIGITS_ARE}/mnist")
+    with pytest.raises(ConfigurationError, match="variable WHERE_DIGITS_ARE is not set"):
+        open_dataset(missing)

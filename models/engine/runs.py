@@ -26,6 +26,7 @@ from equikernels.project.saving.files import read_tensors, write_text
 
 __all__ = [
     "Run",
+    "check_free",
     "create_run",
     "initial_file",
     "initial_weights",
@@ -135,17 +136,26 @@ def create_run(folder: Path, configuration: RunConfiguration[Any]) -> Run:
     Raises:
         ConfigurationError: something is there already, or it cannot be written.
     """
-    if (folder / "run.toml").exists():
-        raise ConfigurationError(f"{folder}: holds a run already: resume it, or name another folder")
-    # A process that was killed here can have left a part of run.toml, under another name.
-    if folder.is_dir() and any(not path.name.startswith(".run.toml.") for path in folder.iterdir()):
-        raise ConfigurationError(f"{folder}: is not empty: name another folder")
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "run.toml", to_toml(configuration))
     except OSError as error:
         raise ConfigurationError(f"{folder}: cannot write there: {error.strerror}") from error
     return Run(folder, configuration)
+
+
+def check_free(folder: Path) -> None:
+    """Whether a run can be made there.
+
+    Raises:
+        ConfigurationError: something is there already.
+    """
+    if (folder / "run.toml").exists():
+        raise ConfigurationError(f"{folder}: holds a run already: resume it, or name another folder")
+    # A process that was killed here can have left a part of run.toml, under another name.
+    if folder.is_dir() and any(not path.name.startswith(".run.toml.") for path in folder.iterdir()):
+        raise ConfigurationError(f"{folder}: is not empty: name another folder")
 
 
 def open_run(folder: str | Path) -> Run:

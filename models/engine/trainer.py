@@ -38,6 +38,7 @@ from equikernels.models.engine.progress import ProgressReport
 from equikernels.models.engine.records import RunLogs, write_json
 from equikernels.models.engine.runs import (
     Run,
+    check_free,
     create_run,
     initial_file,
     initial_weights,
@@ -48,7 +49,7 @@ from equikernels.models.engine.runs import (
 from equikernels.models.engine.steps import Part, StepTaker
 from equikernels.models.engine.stopping import StopSignals
 from equikernels.models.engine.toml import to_toml
-from equikernels.models.engine.validation import measure, validation_batches
+from equikernels.models.engine.validation import check_monitor, measure, validation_batches
 
 if TYPE_CHECKING:
     from equikernels.models.data import Dataset
@@ -89,11 +90,14 @@ def train(
     processes = Processes(configuration.training.device)
     # Mistakes are found before there is a folder.
     data = open_dataset(configuration) if dataset is None else dataset
-    split_dataset(data, configuration)
+    _, validation_part = split_dataset(data, configuration)
     autocast(configuration.training.precision, processes.device)
     if configuration.training.initial is not None:
         initial_file(configuration.training.initial)
-    run = processes.on_main(lambda: create_run(Path(folder), configuration))
+    asked = Run(Path(folder), configuration)
+    check_free(asked.folder)
+    check_monitor(asked.task, data, validation_part, configuration, processes)
+    run = processes.on_main(lambda: create_run(asked.folder, configuration))
     return _Training(run, processes, data).run_to_end()
 
 
@@ -290,7 +294,7 @@ class _Training:
 
     def _is_best(self, numbers: Mapping[str, float]) -> bool:
         name, best = self.options.monitor, self.position.best
-        if name not in numbers:
+        if name not in numbers:  # in a run.toml that was changed before its first checkpoint
             raise ConfigurationError(f"monitor: expected one of {', '.join(numbers)}, got {name!r}")
         if not best or math.isnan(best[name]):
             return True

@@ -11,6 +11,7 @@ from torch import nn
 from equikernels.models.data import SampleDraws
 from equikernels.models.engine.batches import Batches, read_ahead, to_device
 from equikernels.models.engine.configuration import RunConfiguration
+from equikernels.models.engine.errors import ConfigurationError
 from equikernels.models.engine.execution import autocast, seed_generator
 from equikernels.models.engine.processes import Processes
 from equikernels.models.engine.steps import loss_terms
@@ -19,7 +20,7 @@ from equikernels.models.engine.tasks import Evaluates, Task
 if TYPE_CHECKING:
     from equikernels.models.data import Dataset
 
-__all__ = ["measure", "validation_batches"]
+__all__ = ["check_monitor", "measure", "validation_batches"]
 
 VALIDATION = -1
 """The epoch of the draws in validation: the same numbers every time, and none of those of training."""
@@ -72,6 +73,31 @@ def measure(
     if twice:
         raise ValueError(f"{type(task).__name__}.evaluate: {min(twice)} is a term of the loss too")
     return numbers | evaluated
+
+
+def check_monitor(
+    task: Task[Any],
+    dataset: Dataset,
+    validation_part: Dataset,
+    configuration: RunConfiguration[Any],
+    processes: Processes,
+) -> None:
+    """Find a name of no number now, and not after an epoch: an untrained model shows what numbers there are.
+
+    Raises:
+        ConfigurationError: no number of that name.
+    """
+    name = configuration.training.monitor
+    if name == "loss":
+        return
+    few = validation_part.subset(min(len(validation_part), configuration.training.batch_size))
+    devices = [] if processes.device.type == "cpu" else [processes.device]
+    with torch.random.fork_rng(devices=devices):
+        model = task.build(dataset).to(processes.device)
+        batches = validation_batches(few, configuration, processes.device)
+        numbers = measure(task, model, batches, processes, configuration.training.precision)
+    if name not in numbers:
+        raise ConfigurationError(f"monitor: expected one of {', '.join(numbers)}, got {name!r}")
 
 
 def _mean_terms(

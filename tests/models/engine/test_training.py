@@ -331,6 +331,7 @@ def test_other_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ConfigurationError, match=r"monitor: expected one of loss, .*, accuracy, got 'acuracy'"
     ):
         train(configured(monitor="acuracy"), tmp_path / "a", dataset=digits())
+    assert not (tmp_path / "a").exists()
     with pytest.raises(ConfigurationError, match=r"precision: fp16 needs a GPU"):
         train(configured(precision="fp16"), tmp_path / "b", dataset=digits())
     with pytest.raises(ConfigurationError, match=r"validation: .*expected a sample for 'valid'"):

@@ -119,6 +119,8 @@ class RunConfiguration(Generic[Configuration]):
         data_options: Options of its format, as name=value.
         limit: How many of its samples are used, chosen at random by split_seed; without it all.
         validation: Share of the samples that is kept from training for validation.
+        validation_data: A data set for validation, all of it, in place of a share of the other.
+        validation_options: Options of its format, as name=value.
         split_seed: Which samples those are; runs with different seeds can share it.
         seed: Of the initial parameters, the order of the samples and every random number.
         training: Options of training.
@@ -131,6 +133,8 @@ class RunConfiguration(Generic[Configuration]):
     data_options: tuple[str, ...] = ()
     limit: int | None = None
     validation: float = 0.2
+    validation_data: str | None = None
+    validation_options: tuple[str, ...] = ()
     split_seed: int = 0
     seed: int = 0
     training: TrainingOptions = dataclasses.field(default_factory=TrainingOptions)
@@ -143,9 +147,12 @@ class RunConfiguration(Generic[Configuration]):
             check_at_least(self, "limit", 1)
         if not 0 < self.validation < 1:
             raise ValueError(f"validation: expected a share in (0, 1), got {self.validation}")
-        for option in self.data_options:
-            if not option.partition("=")[0].isidentifier() or "=" not in option:
-                raise ValueError(f"data_options: expected name=value, got {option!r}")
+        for name in ("data_options", "validation_options"):
+            for option in getattr(self, name):
+                if not option.partition("=")[0].isidentifier() or "=" not in option:
+                    raise ValueError(f"{name}: expected name=value, got {option!r}")
+        if self.validation_options and self.validation_data is None:
+            raise ValueError("validation_options: expected validation_data beside them, got none")
 
 
 def check_at_least(options: object, name: str, least: float, above: bool = False) -> None:

@@ -21,7 +21,18 @@ from equikernels.models.engine.toml import to_toml
 from equikernels.models.engine.trainer import resume, train
 from equikernels.project.saving.files import write_text
 
-__all__ = ["Budget", "Cell", "Column", "Experiment", "Result", "best_numbers", "complete", "experiment_main"]
+__all__ = [
+    "Budget",
+    "Cell",
+    "Column",
+    "Experiment",
+    "Result",
+    "best_numbers",
+    "complete",
+    "experiment_main",
+    "experiment_options",
+    "run_folder",
+]
 
 Budget = Literal["cpu", "full"]
 """What a table is made for: an hour or so of two processor cores, or what a paper did, on a GPU."""
@@ -66,6 +77,8 @@ class Experiment:
         cells: the runs of each budget, in the order in which they are done.
         columns: of the table, after the name of the row.
         measure: the numbers of a finished run, by name.
+        findings: what the finished cells of one budget say, as Markdown below its table; computed, so that no
+            sentence outlives its numbers.
     """
 
     name: str
@@ -75,6 +88,7 @@ class Experiment:
     cells: Mapping[Budget, Sequence[Cell]]
     columns: Sequence[Column]
     measure: Callable[[Run], Mapping[str, float]] = best_numbers
+    findings: Callable[[Mapping[Cell, Result]], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,10 +153,7 @@ def complete(
 
 
 def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> Result:
-    text = to_toml(cell.configuration)
-    # Another configuration has another folder, so that none is taken for this one.
-    digest = blake2b(f"{cell.row}\n{text}".encode(), digest_size=6).hexdigest()
-    folder = runs / experiment.name / budget / digest
+    folder = run_folder(experiment, budget, cell, runs)
     numbers: Mapping[str, float] = {}
     failure = ""
     try:
@@ -157,13 +168,20 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
     return Result(
         budget,
         cell.row,
-        text,
+        to_toml(cell.configuration),
         numbers,
         failure,
         float(metrics.get("seconds", 0.0)),
         datetime.date.today().isoformat(),
         metrics.get("conditions", {}),
     )
+
+
+def run_folder(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> Path:
+    """Where the run of a cell is, or will be, in the folder of all runs."""
+    # Another configuration has another folder, so that none is taken for this one.
+    text = f"{cell.row}\n{to_toml(cell.configuration)}"
+    return runs / experiment.name / budget / blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def read_record(path: Path) -> dict[tuple[str, str, str], Result]:
@@ -203,15 +221,21 @@ def make_page(experiment: Experiment, kept: Mapping[tuple[str, str, str], Result
     parts = [f"# {experiment.title}", experiment.introduction.strip()]
     for budget in get_args(Budget):
         cells = experiment.cells.get(budget, ())
-        done = [
-            kept[key] for cell in cells if (key := (budget, cell.row, to_toml(cell.configuration))) in kept
-        ]
+        found = {
+            cell: kept[key]
+            for cell in cells
+            if (key := (budget, cell.row, to_toml(cell.configuration))) in kept
+        }
+        done = list(found.values())
         if done:
             parts += [
                 f"## Budget {budget}",
                 _conditions(experiment, budget, cells, done),
                 _table(experiment, done),
             ]
+        finished = {cell: result for cell, result in found.items() if not result.failure}
+        if finished and experiment.findings is not None:
+            parts.append(experiment.findings(finished).strip())
     return "\n\n".join(parts) + "\n"
 
 
@@ -271,6 +295,27 @@ def _time(seconds: float) -> str:
 # -- command line --------------------------------------------------------------------------------------------
 
 
+def experiment_options(
+    experiment: Experiment, arguments: Sequence[str] | None = None, root: Path = Path()
+) -> argparse.Namespace:
+    """What the command line says: `budget`, and the paths `page`, `record` and `runs`.
+
+    Args:
+        root: the folder with docs and build.
+    """
+    parser = argparse.ArgumentParser(prog=experiment.command, description=experiment.title)
+    budgets = [budget for budget in get_args(Budget) if budget in experiment.cells]
+    parser.add_argument("--budget", choices=budgets, default=budgets[0], help="default: %(default)s")
+    results = root / "docs" / "results"
+    for option, default in (
+        ("page", results / f"{experiment.name}.md"),
+        ("record", results / f"{experiment.name}.jsonl"),
+        ("runs", root / "build" / "runs"),
+    ):
+        parser.add_argument(f"--{option}", type=Path, default=default, help="default: %(default)s")
+    return parser.parse_args(arguments)
+
+
 def experiment_main(
     make: Callable[[], Experiment], arguments: Sequence[str] | None = None, root: Path = Path()
 ) -> int:
@@ -284,17 +329,7 @@ def experiment_main(
         0; 1 where a run cannot go on, 2 for a mistake, 130 and 143 after a signal. All but 0 tell one line.
     """
     experiment = make()
-    parser = argparse.ArgumentParser(prog=experiment.command, description=experiment.title)
-    budgets = [budget for budget in get_args(Budget) if budget in experiment.cells]
-    parser.add_argument("--budget", choices=budgets, default=budgets[0], help="default: %(default)s")
-    results = root / "docs" / "results"
-    for option, default in (
-        ("page", results / f"{experiment.name}.md"),
-        ("record", results / f"{experiment.name}.jsonl"),
-        ("runs", root / "build" / "runs"),
-    ):
-        parser.add_argument(f"--{option}", type=Path, default=default, help="default: %(default)s")
-    options = parser.parse_args(arguments)
+    options = experiment_options(experiment, arguments, root)
     places = {"page": options.page, "record": options.record, "runs": options.runs}
     try:
         results_of_cells = complete(experiment, options.budget, **places)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,12 +176,16 @@ def open_dataset(configuration: RunConfiguration[Any]) -> Dataset:
     Raises:
         ConfigurationError: it cannot be used.
     """
-    pairs = [option.partition("=") for option in configuration.data_options]
-    options = {name: _option_value(text) for name, _, text in pairs}
+    return _open("data", configuration.data, configuration.data_options)
+
+
+def _open(key: str, data: str, options: Sequence[str]) -> Dataset:
+    """A data set by the texts of a configuration; errors name the key."""
+    pairs = [option.partition("=") for option in options]
     try:
-        return load_dataset(_with_variables(configuration.data), **options)
+        return load_dataset(_with_variables(data), **{name: _option_value(text) for name, _, text in pairs})
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"data: {error}") from error
+        raise ConfigurationError(f"{key}: {error}") from error
 
 
 def _with_variables(data: str) -> str:
@@ -205,9 +209,13 @@ def _option_value(text: str) -> Any:
 def split_dataset(dataset: Dataset, configuration: RunConfiguration[Any]) -> tuple[Dataset, Dataset]:
     """The training and the validation part of a data set, or of as many of its samples as are asked for.
 
+    With `validation_data` that is the validation part, and the other is all that is asked for.
+
     Raises:
-        ConfigurationError: one of them would be empty, or there are fewer samples than are asked for.
+        ConfigurationError: one of them would be empty, there are fewer samples than are asked for, or the
+            validation data cannot be used, are the training data, or have other fields.
     """
+    named = _validation_data(dataset, configuration)
     if configuration.limit is not None:
         if configuration.limit > len(dataset):
             raise ConfigurationError(
@@ -215,12 +223,36 @@ def split_dataset(dataset: Dataset, configuration: RunConfiguration[Any]) -> tup
             )
         order = shuffled(configuration.split_seed, 0, "samples", len(dataset))
         dataset = dataset.subset(order[: configuration.limit].sort().values)
+    if named is not None:
+        return dataset, named
     shares = {"train": 1 - configuration.validation, "valid": configuration.validation}
     try:
         parts = dataset.split(shares, configuration.split_seed)
     except ValueError as error:
         raise ConfigurationError(f"validation: {error}") from error
     return parts["train"], parts["valid"]
+
+
+def _validation_data(dataset: Dataset, configuration: RunConfiguration[Any]) -> Dataset | None:
+    """The data set that is named for validation, if one is."""
+    name = configuration.validation_data
+    if name is None:
+        return None
+    found = _open("validation_data", name, configuration.validation_options)
+    if found.fingerprint == dataset.fingerprint:
+        raise ConfigurationError("validation_data: expected other samples than those of data, got the same")
+    for key, wanted in dataset.fields.items():
+        got = found.fields.get(key)
+        if got is None:
+            raise ConfigurationError(f"validation_data: expected the field {key} of data, {name} has none")
+        if (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
+            raise ConfigurationError(
+                f"validation_data: expected {key} of {wanted.dtype} with shape {wanted.shape} as in data, "
+                f"{name} has {got.dtype} with shape {got.shape}"
+            )
+    if "label" in dataset.fields and found.fields["label"].classes != dataset.fields["label"].classes:
+        raise ConfigurationError(f"validation_data: expected the classes of data, {name} has others")
+    return found
 
 
 def initial_file(source: str) -> Path:

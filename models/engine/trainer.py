@@ -127,6 +127,8 @@ class _Training:
         self.dataset = dataset
         self.data = {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint}
         self.train_part, self.validation_part = split_dataset(self.dataset, self.configuration)
+        if self.configuration.validation_data is not None:
+            self.data["validation_fingerprint"] = self.validation_part.fingerprint
         self.batches = math.ceil(len(self.train_part) / self.options.batch_size)
         self.begun = time.perf_counter()
         self.seconds = float(run.read_metrics().get("seconds", 0.0))
@@ -190,10 +192,13 @@ class _Training:
     def _checkpoint(self) -> Checkpoint | None:
         checkpoint = self.run.read_last()
         if checkpoint is not None and dict(checkpoint.data) != self.data:
+            same = checkpoint.data["fingerprint"] == self.data["fingerprint"]
+            validation = same and "validation_fingerprint" in self.data
+            key = "validation_fingerprint" if validation else "fingerprint"
+            name = self.configuration.validation_data if validation else self.configuration.data
             raise RunError(
-                f"{self.configuration.data}: the data set has changed: its fingerprint was "
-                f"{checkpoint.data['fingerprint']} when {self.run.checkpoint('last')} was written, "
-                f"and is {self.data['fingerprint']}"
+                f"{name}: the data set has changed: its fingerprint was {checkpoint.data.get(key)} when "
+                f"{self.run.checkpoint('last')} was written, and is {self.data[key]}"
             )
         return checkpoint
 

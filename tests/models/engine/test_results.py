@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from equikernels.models.engine import RunError, Stopped, results
+from equikernels.models.engine import RunError, Stopped, open_run, results
 from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
     complete,
     experiment_main,
+    experiment_options,
     make_page,
     read_record,
+    run_folder,
 )
 from tests.models.engine.samples import configured
 
@@ -70,6 +72,40 @@ def test_a_table_has_the_runs_their_spread_and_their_conditions(tmp_path: Path) 
     cpu, full = both.split("## Budget full")
     assert cpu.count("| wide |") == full.count("| wide |") == 1
     assert "| narrow |" not in full
+
+
+def test_findings_follow_the_table_of_the_cells_that_finished(tmp_path: Path) -> None:
+    def findings(found: Any) -> str:
+        assert all(result.configuration for result in found.values())
+        return f"{len(found)} cells of {', '.join(sorted({c.row for c in found}))}.\n"
+
+    bad = cell("bad", 0, poisoned=tuple(range(1797)))
+    experiment = dataclasses.replace(
+        EXPERIMENT, cells={"cpu": [bad, CELLS[2]], "full": [CELLS[0]]}, findings=findings
+    )
+    found = complete(experiment, "cpu", **places(tmp_path))
+    page = (tmp_path / "docs" / "widths.md").read_text()
+    assert page.endswith("\n\n1 cells of wide.\n")
+    complete(experiment, "full", **places(tmp_path))
+    page = (tmp_path / "docs" / "widths.md").read_text()
+    cpu, full = page.split("## Budget full")
+    assert cpu.endswith("\n\n1 cells of wide.\n\n")
+    assert full.endswith("\n\n1 cells of narrow.\n")
+    kept = read_record(tmp_path / "docs" / "widths.jsonl")
+    only_bad = {key: result for key, result in kept.items() if result == found[bad]}
+    assert "cells of" not in make_page(experiment, only_bad)
+
+
+def test_the_folder_of_a_run_is_known_before_and_after(tmp_path: Path) -> None:
+    folders = {run_folder(EXPERIMENT, "cpu", c, tmp_path / "runs") for c in CELLS}
+    assert len(folders) == 3
+    complete(dataclasses.replace(EXPERIMENT, cells={"cpu": CELLS[:1]}), "cpu", **places(tmp_path))
+    assert open_run(run_folder(EXPERIMENT, "cpu", CELLS[0], tmp_path / "runs")).configuration == (
+        CELLS[0].configuration
+    )
+    options = experiment_options(EXPERIMENT, ["--budget", "full", "--runs", "r"], tmp_path)
+    assert (options.budget, options.runs) == ("full", Path("r"))
+    assert options.record == tmp_path / "docs" / "results" / "widths.jsonl"
 
 
 def test_an_interrupted_table_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

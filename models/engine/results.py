@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import statistics
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -17,6 +19,7 @@ from equikernels.models.data import DataError
 from equikernels.models.engine.configuration import RunConfiguration
 from equikernels.models.engine.errors import ConfigurationError, NonFiniteError, RunError, Stopped
 from equikernels.models.engine.runs import Run, open_run
+from equikernels.models.engine.tasks import configuration_from
 from equikernels.models.engine.toml import to_toml
 from equikernels.models.engine.trainer import resume, train
 from equikernels.project.saving.files import write_text
@@ -202,10 +205,19 @@ def read_record(path: Path) -> dict[tuple[str, str, str], Result]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             result = Result(**json.loads(line))
+            result = dataclasses.replace(result, configuration=_as_of_today(result.configuration))
         except (ValueError, TypeError) as error:
             raise RunError(f"{path}, line {number}: no result: {error}") from error
         found[result.key] = result
     return found
+
+
+def _as_of_today(text: str) -> str:
+    """A configuration with the defaults of later options; as it is, where it means nothing any more."""
+    try:
+        return to_toml(configuration_from(tomllib.loads(text), "a record"))
+    except ConfigurationError:
+        return text
 
 
 # -- the page ------------------------------------------------------------------------------------------------

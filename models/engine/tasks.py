@@ -229,8 +229,21 @@ def read_configuration(path: Path, task: str | None = None) -> RunConfiguration[
     """
     table = read_table(path)
     named = table.setdefault("task", task)
-    if not isinstance(named, str):
-        raise ConfigurationError(f"{path}: the key task is missing: which task is this file for?")
     if task is not None and named != task:
         raise ConfigurationError(f"{path}: task is {named!r}, which is not the task {task!r} asked for")
-    return from_table(configuration_type(named), table, str(path), default_configuration(named))
+    return configuration_from(table, str(path))
+
+
+def configuration_from(table: dict[str, Any], source: str) -> RunConfiguration[Any]:
+    """A configuration from what TOML holds; what is left out has the task's defaults.
+
+    Args:
+        source: what errors name.
+
+    Raises:
+        ConfigurationError: an unknown task or none, an unknown or mistyped key.
+    """
+    named = table.get("task")
+    if not isinstance(named, str):
+        raise ConfigurationError(f"{source}: the key task is missing: which task is this file for?")
+    return from_table(configuration_type(named), table, source, default_configuration(named))

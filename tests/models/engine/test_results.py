@@ -179,3 +179,17 @@ def test_mistakes_of_an_experiment_are_one_line(tmp_path: Path, capsys: pytest.C
     )
     with pytest.raises(SystemExit):
         experiment_main(lambda: experiment, ["--budget", "full"], tmp_path)
+
+
+def test_a_record_outlives_new_options_and_lost_tasks(tmp_path: Path) -> None:
+    """A line from before an option came counts as one with the option's default."""
+    complete(EXPERIMENT, "cpu", **places(tmp_path))
+    record = places(tmp_path)["record"]
+    known = list(read_record(record))
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    for line in lines:
+        assert "validation_options = []\n" in line["configuration"]
+        line["configuration"] = line["configuration"].replace("validation_options = []\n", "")
+    lost = {**lines[0], "configuration": 'task = "forgotten"\n'}
+    record.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lost]))
+    assert list(read_record(record)) == [*known, ("cpu", "narrow", 'task = "forgotten"\n')]

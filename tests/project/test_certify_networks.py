@@ -237,6 +237,22 @@ def test_flattened_images_become_the_grid() -> None:
     )
 
 
+def test_features_of_a_grid_become_images_again() -> None:
+    torch.manual_seed(0)
+    grid = pixel_grid(8, C4)
+    layers = [
+        nn.Flatten(),
+        SoftLinear(grid, grid, Softness(0.2), 2, 3, bias=False),
+        nn.Unflatten(1, (3, 8, 8)),
+    ]
+    flat = certify(nn.Sequential(*layers[:2]), C4, images(1))
+    pooled = certify(nn.Sequential(*layers, nn.AvgPool2d(2)), C4, images(1))
+    assert pooled.actions[1] == "images of 4 x 4 pixels"
+    assert pooled.bound.relative == pytest.approx(flat.bound.relative / 2)
+    assert flat.holds
+    assert pooled.holds
+
+
 def test_equal_actions_in_other_words_are_recognised() -> None:
     rep = SO2().irrep(1)
     x = torch.randn(3, 4, dtype=torch.float64)

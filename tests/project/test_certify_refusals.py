@@ -68,6 +68,9 @@ REFUSED = {
     "unsoftened pixels": (nn.Sequential(nn.Flatten(), nn.Linear(128, 3)), "not softened: soften it"),
     "last axis": (nn.Linear(8, 8), "acts on the last axis of inputs"),
     "partly flat": (nn.Flatten(2), r"only \(1, -1\) is known here"),
+    "other maps": (nn.Sequential(nn.Flatten(), nn.Unflatten(1, (8, 4, 4))), "of 4 x 4 pixels, but"),
+    "oblong maps": (nn.Sequential(nn.Flatten(), nn.Unflatten(1, (2, 4, 16))), "only square images"),
+    "sequences": (nn.Sequential(nn.Flatten(), nn.Unflatten(1, (2, 64))), r"only \(N, C H W\) to"),
 }  # fmt: skip
 
 
@@ -75,7 +78,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals_name_the_layer_and_the_reason(name: str) -> None:
     model, message = REFUSED[name]
-    act_out = (lambda g, y: y) if name == "partly flat" else None
+    shapeless = name in ("partly flat", "oblong maps", "sequences")
+    act_out = (lambda g, y: y) if shapeless else None
     if name == "places":
         with pytest.raises(TypeError, match="model must give a tensor, got tuple"):
             certify(model, C4, images(0))
@@ -110,6 +114,7 @@ VECTOR = SO2().irrep(1)
         ([nn.BatchNorm1d(6)], r"1 \(BatchNorm1d\): scales every component by itself"),
         ([nn.Linear(6, 2)], r"mixes features \[1\] of SO\(2\) and is not softened"),
         ([nn.LayerNorm(6)], "no Lipschitz constant"),
+        ([nn.Unflatten(1, (6, 1, 1))], r"makes images, which SO\(2\) turns by angles"),
         ([nn.Softmax(1)], "no bound of such a layer is known here"),
         (
             [SoftLinear(3 * SO2().irrep(2), VECTOR, Hard(5.0))],

@@ -20,6 +20,7 @@ from equikernels.project.certification.actions import (
     Pixels,
     Still,
     features_of,
+    images_of,
     same_action,
     turn_exactly,
 )
@@ -255,6 +256,26 @@ def _flatten(place: Place) -> Step:
     return place.exact(1.0, "features already")
 
 
+def _unflatten(place: Place) -> Step:
+    """Features become the images that Flatten would make the same features of."""
+    module = place.module
+    sizes = module.unflattened_size
+    if len(place.shape) != 2 or module.dim not in (1, -1) or len(sizes) != 3:
+        raise Refusal(f"dim={module.dim}, unflattened_size={sizes}: only (N, C H W) to (N, C, H, W) is known")
+    height, width = sizes[1:]
+    try:
+        images = images_of(place.scope.group, height, width)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    if not isinstance(images, Pixels):
+        raise Refusal(
+            f"makes images, which {place.scope.group!r} turns by angles that carry no grid to itself"
+        )
+    if not same_action(place.action, images.flattened, place.scope.group, place.shape[1]):
+        raise Refusal(f"makes {images}, but what comes are {place.action}")
+    return place.exact(1.0, "features become pixels, channel-major", images)
+
+
 def _linear(place: Place) -> Step:
     module = place.module
     if len(place.shape) != 2:
@@ -303,6 +324,7 @@ RULES: dict[type[nn.Module], Callable[[Place], Step]] = {
     nn.AdaptiveAvgPool2d: _pool_to_one,
     nn.AdaptiveMaxPool2d: _pool_to_one,
     nn.Flatten: _flatten,
+    nn.Unflatten: _unflatten,
     nn.Linear: _linear,
 }
 """What is known of each layer, for exactly these classes: a subclass may do anything."""

@@ -13,6 +13,7 @@ from equikernels.models.data.dataset import Dataset
 from equikernels.models.data.errors import data_error
 from equikernels.models.data.fingerprint import files_digest
 from equikernels.models.data.formats import find_format, options_of
+from equikernels.models.data.moving import Motion, moved_columns
 from equikernels.models.data.readers import embedded, hub
 from equikernels.models.data.readers.label_files import read_labels
 
@@ -29,6 +30,9 @@ def load_dataset(
     format: str | None = None,
     labels: str | os.PathLike[str] | None = None,
     extra: str | os.PathLike[str] | None = None,
+    turned: float = 0.0,
+    shifted: float = 0.0,
+    motion_seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Open a data set; docs/data.md lists the formats and the options of each.
@@ -39,6 +43,10 @@ def load_dataset(
         format: the name of the format, where names of files do not tell it.
         labels: the name of a field to take for "label", or a file of labels: .npy, idx or a text of integers.
         extra: a file with more fields of the same samples, for example a .npz archive of poses.
+        turned, shifted: standard deviations, in radians and in pixels each way, of the normal turns and
+            shifts by which every image (C, H, W) is moved, once and for all: turned first, bilinear, with
+            zeros outside. The motions are the fields "turn", counter-clockwise, and "shift", right and down.
+        motion_seed: of the motions; a test set that shares none with the training set has another one.
         options: of the format, for example ``split="train"``, ``size=64``, ``layout="NHWC"``.
 
     Returns:
@@ -56,7 +64,7 @@ def load_dataset(
     known = options_of(read)
     for option in options:
         if option not in known:
-            listed = ", ".join(("format", "labels", "extra", *known))
+            listed = ", ".join(("format", "labels", "extra", *known, "turned", "shifted", "motion_seed"))
             raise ValueError(f"{option}: no option of {kind} data, which take {listed}")
     content = read(source, **options)
     if extra is not None:
@@ -75,7 +83,11 @@ def load_dataset(
     )
     identity = hashlib.blake2b(content.evidence + files_digest(content.files), digest_size=16)
     identity.update(repr((kind, described)).encode())
-    return Dataset(name, content.columns, identity.digest())
+    motion = Motion(turned, shifted, motion_seed)
+    if not motion:
+        return Dataset(name, content.columns, identity.digest())
+    identity.update(repr(motion).encode())
+    return Dataset(name, moved_columns(content.columns, motion), identity.digest())
 
 
 def _reader(spec: str | os.PathLike[str], format: str | None) -> tuple[Callable[..., Content], Any, str, str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equikernels.models.data import SampleDraws
+from equikernels.models.spatial_vae.ctf import apply_transfer
 from equikernels.models.spatial_vae.decoders import (
     ACTIVATIONS,
     Activation,
@@ -19,6 +20,7 @@ from equikernels.models.spatial_vae.decoders import (
 from equikernels.models.spatial_vae.losses import mean_free_kl, normal_kl
 from equikernels.models.spatial_vae.posterior import Posterior
 from equikernels.ops import rotate
+from equikernels.ops.coordinate_decoder.likelihood import log_likelihood
 from equikernels.ops.coordinate_decoder.pixels import disc_mask
 
 __all__ = ["Decoder", "Likelihood", "Mask", "Parts", "SpatialVAE"]
@@ -302,6 +304,7 @@ class SpatialVAE(nn.Module):
         *,
         gamma: Tensor | None = None,
         freeze_content: bool = False,
+        transfer: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Minus the evidence lower bound, in nats per image, the mean over the images; and its terms.
 
@@ -318,13 +321,16 @@ class SpatialVAE(nn.Module):
             gamma: by which the encoder sees the images turned, see `encode`.
             freeze_content: whether z is held at 0, its prior's mean, and kl_z at 0, so that only the pose is
                 learned by the encoder.
+            transfer: through which the microscope saw the images, (N, H, W // 2 + 1), see
+                `equikernels.models.spatial_vae.ctf`: it is applied to the means, all pixels of them, before
+                they are compared with x; not with "bernoulli".
 
         Returns:
             Scalars: "loss", "reconstruction", "kl_theta" and "kl_shift" where the model has them, "kl_z".
 
         Raises:
             TypeError: x is of another dtype than the model.
-            ValueError: a wrong shape, or pixels outside [0, 1] for "bernoulli".
+            ValueError: a wrong shape, or pixels outside [0, 1] or a transfer function for "bernoulli".
         """
         posterior = self.encode(x, gamma)
         if self.likelihood == "bernoulli" and x.numel() and not (x.min() >= 0 and x.max() <= 1):
@@ -337,9 +343,23 @@ class SpatialVAE(nn.Module):
         if freeze_content:
             z = torch.zeros_like(z)
         flat = x.flatten(2).mT
-        log_likelihood = self.decoder.log_likelihood(theta, shift, z, flat, self.likelihood, self.inside)
-        terms = {"reconstruction": -log_likelihood.mean(), **self._divergences(posterior, freeze_content)}
+        if transfer is None:
+            likely = self.decoder.log_likelihood(theta, shift, z, flat, self.likelihood, self.inside)
+        else:
+            likely = self._likelihood_through(transfer, Parts(theta, shift, z), flat)
+        terms = {"reconstruction": -likely.mean(), **self._divergences(posterior, freeze_content)}
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    def _likelihood_through(self, transfer: Tensor, parts: Parts, x: Tensor) -> Tensor:
+        """The log-likelihood of images (N, H * W, C) whose means a transfer function has changed: (N,)."""
+        if self.likelihood == "bernoulli":
+            raise ValueError('transfer: expected None for "bernoulli", whose means would leave [0, 1]')
+        drawn = self.outputs(parts.z, parts.theta, parts.shift)
+        means = apply_transfer(drawn[:, : self.channels], transfer)
+        out = torch.cat([means, drawn[:, self.channels :]], dim=1).flatten(2).mT
+        if self.inside is not None:
+            out, x = out[:, self.inside.flatten()], x[:, self.inside.flatten()]
+        return log_likelihood(out, x, self.likelihood, softplus=False)
 
     def _divergences(self, posterior: Posterior, freeze_content: bool) -> dict[str, Tensor]:
         mean, log_std = posterior

@@ -21,6 +21,7 @@ from equikernels.models.engine import (
     register_task,
 )
 from equikernels.models.engine.configuration import check_at_least
+from equikernels.models.spatial_vae.ctf import ContrastTransfer, apply_transfer, check_columns
 from equikernels.models.spatial_vae.decoders import Activation
 from equikernels.models.spatial_vae.model import Decoder, Likelihood, Mask, SpatialVAE
 
@@ -54,6 +55,9 @@ class SpatialVAEOptions:
         augment: Show the encoder training images turned by random angles.
         z_delay: Epochs in which the content is held at zero and only the pose is learned.
         samples: Samples of the latents of every image in the bound that is evaluated.
+        ctf: star compares images as the microscope would see them, by the columns of a STAR file of RELION;
+            not with bernoulli.
+        pixel_size: In Angstrom, for ctf; without it that of the STAR file.
         backend: Implementation of the decoder; without it the best one for the device. A GPU needs reference.
     """
 
@@ -79,6 +83,8 @@ class SpatialVAEOptions:
     augment: bool = False
     z_delay: int = 0
     samples: int = 4
+    ctf: Literal["none", "star"] = "none"
+    pixel_size: float | None = None
     backend: Literal["reference", "torch"] | None = None
 
     def __post_init__(self) -> None:
@@ -92,9 +98,15 @@ class SpatialVAEOptions:
         check_at_least(self, "z_delay", 0)
         if self.augment and not self.rotation:
             raise ValueError("augment: expected False without rotation, got True")
+        if self.ctf != "none" and self.likelihood == "bernoulli":
+            raise ValueError(f"ctf: expected none with likelihood bernoulli, got {self.ctf}")
+        if self.pixel_size is not None:
+            check_at_least(self, "pixel_size", 0.0, above=True)
+            if self.ctf == "none":
+                raise ValueError(f"pixel_size: expected none without ctf, got {self.pixel_size}")
 
 
-OF_THE_TASK = ("augment", "z_delay", "samples")
+OF_THE_TASK = ("augment", "z_delay", "samples", "ctf", "pixel_size")
 """Options that are not the model's."""
 
 
@@ -115,6 +127,8 @@ class SpatialVAETask(Task[SpatialVAEOptions]):
         given = dataclasses.asdict(self.configuration)
         own = {name: value for name, value in given.items() if name not in OF_THE_TASK}
         try:
+            if self.configuration.ctf == "star":
+                check_columns(dataset.fields, self.configuration.pixel_size)
             return SpatialVAE((shape[1], shape[2]), channels=shape[0], **own)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
@@ -125,7 +139,19 @@ class SpatialVAETask(Task[SpatialVAEOptions]):
         if model.training and self.configuration.augment:
             gamma = draws.uniform("gamma", (), -math.pi, math.pi).to(images)
         frozen = model.training and draws.epoch < self.configuration.z_delay
-        return model.loss(images, draws, gamma=gamma, freeze_content=frozen)
+        transfer = self._transfer(batch)
+        return model.loss(images, draws, gamma=gamma, freeze_content=frozen, transfer=transfer)
+
+    def _transfer(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """How the microscope saw the images of a batch."""
+        if self.configuration.ctf == "none":
+            return None
+        try:
+            found = ContrastTransfer.from_star(batch, self.configuration.pixel_size)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        height, width = batch["image"].shape[-2:]
+        return found(height, width).to(batch["image"])
 
     def evaluate(self, model: nn.Module, batches: Batches) -> dict[str, float]:
         """Evidence lower bounds in nats per image: with `samples` samples of the latents of every image, and
@@ -133,18 +159,29 @@ class SpatialVAETask(Task[SpatialVAEOptions]):
         assert isinstance(model, SpatialVAE)
         sampled = at_mean = 0.0
         for batch, draws in batches:
-            images, count = batch["image"], len(draws)
+            images, count, transfer = batch["image"], len(draws), self._transfer(batch)
             shape = (self.configuration.samples, model.pose_dim + model.latent_dim)
             for noise in draws.normal("evaluation", shape).to(images).unbind(1):
-                sampled -= count * float(model.loss(images, noise)["loss"]) / self.configuration.samples
-            at_mean -= count * float(model.loss(images, torch.zeros_like(noise))["loss"])
+                sampled -= (
+                    count
+                    * float(model.loss(images, noise, transfer=transfer)["loss"])
+                    / self.configuration.samples
+                )
+            zeros = torch.zeros_like(noise)
+            at_mean -= count * float(model.loss(images, zeros, transfer=transfer)["loss"])
         return {"elbo": sampled / len(batches.indices), "elbo_at_mean": at_mean / len(batches.indices)}
 
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
-        """The posterior's means: angle in radians, shift in pixels, content; and the image they draw."""
+        """The posterior's means: angle in radians, shift in pixels, content; and the image they draw.
+
+        With a transfer function "seen" is that image as the microscope would see it.
+        """
         assert isinstance(model, SpatialVAE)
         theta, shift, z = model.parts(model.encode(batch["image"]).mean)
-        named = {"theta": theta, "shift": shift, "z": z, "reconstruction": model.decode(z, theta, shift)}
+        drawn, transfer = model.decode(z, theta, shift), self._transfer(batch)
+        named = {"theta": theta, "shift": shift, "z": z, "reconstruction": drawn}
+        if transfer is not None:
+            named["seen"] = apply_transfer(drawn, transfer)
         return {name: value for name, value in named.items() if value is not None}
 
     def generate(self, model: nn.Module, draws: SampleDraws) -> dict[str, Tensor]:

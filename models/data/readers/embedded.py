@@ -1,4 +1,4 @@
-"""Data that come inside other packages: nothing is downloaded."""
+"""Data that come inside other packages or are simulated: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from equikernels.models.data.columns import Column, Content, label_column
+from equikernels.models.data.columns import Column, Content, ValueColumn, label_column
 from equikernels.models.data.errors import library, reading
 from equikernels.models.data.pixels import PixelColumn
 from equikernels.models.data.readers.pictures import as_size, fit
+from equikernels.models.data.two_domains import simulate_two_domains
 
 __all__ = ["NAMES"]
 
@@ -47,4 +48,33 @@ def read_photographs(name: str, *, size: int | tuple[int, int] = 256) -> Content
     return Content({"image": column}, evidence=hashlib.blake2b(images.tobytes()).digest())
 
 
-NAMES: dict[str, Callable[..., Content]] = {"digits": read_digits, "photographs": read_photographs}
+def read_two_domains(
+    name: str,
+    *,
+    count: int = 2000,
+    size: int = 40,
+    seed: int = 0,
+    snr: float = 0.5,
+    shift: float = 1.0,
+    turned: bool = True,
+) -> Content:
+    """Simulated particle images with their truths, see `equikernels.models.data.two_domains`.
+
+    Args:
+        count, size, seed, snr, shift, turned: of `simulate_two_domains`.
+    """
+    made = simulate_two_domains(count, size, seed, snr=snr, shift=shift, turned=turned)
+    columns: dict[str, Column] = {
+        "image": PixelColumn(name, made.images, "NHW", "densities, noise of standard deviation 1"),
+        "conformation": ValueColumn(name, made.conformation, "swing of the second domain, -1 to 1"),
+        "theta": ValueColumn(name, made.theta, "turn in the plane in radians, clockwise"),
+        "shift": ValueColumn(name, made.shift, "movement after the turn in pixels, right and up"),
+    }
+    return Content(columns, evidence=hashlib.blake2b(made.images.tobytes()).digest())
+
+
+NAMES: dict[str, Callable[..., Content]] = {
+    "digits": read_digits,
+    "photographs": read_photographs,
+    "two-domains": read_two_domains,
+}

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from equikernels.group import Representation
 
@@ -223,33 +222,40 @@ def psnr(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
     return (10 * (data_range**2 / errors).log10()).mean()
 
 
-def ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
-    """Structural similarity (Wang et al. 2004), the mean over images, channels and pixels; 1 for equal ones.
+def ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0, *, window: int = 11) -> Tensor:
+    """Structural similarity (Wang et al. 2004), the mean over samples, channels and pixels; 1 for equal ones.
 
-    Windows are Gaussian, 11 x 11 pixels of standard deviation 1.5, and lie inside the image; K1 = 0.01 and
-    K2 = 0.03.
+    Windows are Gaussian, 11 pixels a side and of standard deviation 1.5, and lie inside the image; K1 = 0.01
+    and K2 = 0.03.
 
     Args:
-        prediction, target: (B, C, H, W), H and W >= 11.
+        prediction, target: images (B, C, H, W) or volumes (B, C, D, H, W), every side at least `window`.
         data_range: as for `psnr`.
+        window: the side of the window, odd. A smaller one, for smaller images, cuts the Gaussian off earlier.
 
     Raises:
-        ValueError: other shapes, or smaller images.
+        ValueError: other shapes, smaller images, or a window that is not odd.
 
     >>> ssim(torch.eye(12).view(1, 1, 12, 12), torch.eye(12).view(1, 1, 12, 12))
     tensor(1.)
     """
     _check_same(prediction=prediction, target=target)
     _check_range(data_range)
-    if prediction.ndim != 4 or min(prediction.shape[-2:]) < 11:
-        raise ValueError(f"prediction: expected (B, C, H, W), H and W >= 11, got {tuple(prediction.shape)}")
-    place = torch.arange(-5, 6, dtype=prediction.dtype, device=prediction.device)
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise ValueError(f"window: expected an odd number of pixels, got {window!r}")
+    if prediction.ndim not in (4, 5) or min(prediction.shape[2:]) < window:
+        raise ValueError(
+            f"prediction: expected (B, C, H, W) or (B, C, D, H, W), sides >= {window}, "
+            f"got {tuple(prediction.shape)}"
+        )
+    place = torch.arange(window, dtype=prediction.dtype, device=prediction.device) - window // 2
     profile = torch.exp(-0.5 * (place / 1.5).square())
     profile = profile / profile.sum()
-    window = torch.outer(profile, profile)[None, None]
 
     def local_mean(values: Tensor) -> Tensor:
-        return functional.conv2d(values.flatten(0, 1).unsqueeze(1), window)
+        for axis in range(2, values.ndim):
+            values = values.unfold(axis, window, 1) @ profile
+        return values
 
     a, b = local_mean(prediction), local_mean(target)
     var_a = local_mean(prediction.square()) - a.square()

@@ -80,8 +80,11 @@ def test_wrong_arguments() -> None:
         metrics.psnr(x, x, 0)
     with pytest.raises(ValueError, match=r"a: expected angles \(N,\) with N >= 2"):
         circular_correlation(torch.zeros(1), torch.zeros(1))
-    with pytest.raises(ValueError, match=r"prediction: expected .* H and W >= 11, got"):
-        metrics.ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
+    for shape, window in (((1, 1, 8, 12), 11), ((1, 1, 12, 12, 8), 11), ((1, 1, 4, 4), 5), ((12, 12), 11)):
+        with pytest.raises(ValueError, match=rf"prediction: expected .* sides >= {window}, got"):
+            metrics.ssim(torch.zeros(shape), torch.zeros(shape), window=window)
+    with pytest.raises(ValueError, match="window: expected an odd number of pixels, got 4"):
+        metrics.ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), window=4)
     with pytest.raises(ValueError, match="moved_accuracy: expected a number >= 0, got -1"):
         metrics.combined_accuracy(1, -1)
 
@@ -132,6 +135,24 @@ def test_images_against_scikit_image() -> None:
         ]
         assert float(metrics.psnr(a, b, data_range)) == pytest.approx(np.mean(per_image), rel=1e-12)
     assert float(metrics.rmse(a, b)) == pytest.approx(math.sqrt(np.mean((a - b).numpy() ** 2)))
+
+
+@pytest.mark.parametrize(("shape", "window"), [((9, 8), 7), ((12, 13), 11), ((9, 8, 7), 5)])
+def test_similarity_in_smaller_windows_and_of_volumes(shape: tuple[int, ...], window: int) -> None:
+    gaussian = pytest.importorskip("scipy.ndimage").gaussian_filter
+    a, b = (torch.sigmoid(drawn(2, 3, *shape, seed=seed)) for seed in (0, 1))
+    inside = (slice(window // 2, -(window // 2)),) * len(shape)
+    whole = []
+    for x, y in zip(a.flatten(0, 1).numpy(), b.flatten(0, 1).numpy(), strict=True):
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            return gaussian(values, 1.5, radius=window // 2)[inside]
+
+        m, n = mean(x), mean(y)
+        luminance = (2 * m * n + 1e-4) / (m**2 + n**2 + 1e-4)
+        contrast = (2 * (mean(x * y) - m * n) + 9e-4) / (mean(x**2) - m**2 + mean(y**2) - n**2 + 9e-4)
+        whole.append((luminance * contrast).mean())
+    assert float(metrics.ssim(a, b, window=window)) == pytest.approx(np.mean(whole), abs=1e-10)
 
 
 def test_circular_correlation_in_complex_numbers() -> None:

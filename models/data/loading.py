@@ -38,9 +38,9 @@ def load_dataset(
     """Open a data set; docs/data.md lists the formats and the options of each.
 
     Args:
-        spec: "digits" or "photographs", which come inside scikit-learn and scikit-image; "two-domains", which
-            is simulated; "hf:NAME" for a data set of the Hugging Face hub; or the path of a file or folder,
-            such as "./digits".
+        spec: "digits" or "photographs", which come inside scikit-learn and scikit-image; "two-domains" or
+            "scenes", which are made by rule; "hf:NAME" for a data set of the Hugging Face hub; or the path of
+            a file or folder, such as "./digits".
         format: the name of the format, where names of files do not tell it.
         labels: the name of a field to take for "label", or a file of labels: .npy, idx or a text of integers.
         extra: a file with more fields of the same samples, for example a .npz archive of poses.

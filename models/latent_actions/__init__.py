@@ -6,6 +6,12 @@ moved by the group, the others stay.
 
 from equikernels.models.latent_actions.model import LatentActionModel
 from equikernels.models.latent_actions.networks import convolutional_autoencoder
-from equikernels.models.latent_actions.pairs import PairOptions, transformed_pair
+from equikernels.models.latent_actions.pairs import PairOptions, transformed_pair, transformed_scene
 
-__all__ = ["LatentActionModel", "PairOptions", "convolutional_autoencoder", "transformed_pair"]
+__all__ = [
+    "LatentActionModel",
+    "PairOptions",
+    "convolutional_autoencoder",
+    "transformed_pair",
+    "transformed_scene",
+]

@@ -13,7 +13,7 @@ SLOPE = 0.2
 
 
 def convolutional_autoencoder(
-    channels: int = 1, widths: Sequence[int] = (32, 64), dimensions: int = 2
+    channels: int = 1, widths: Sequence[int] = (32, 64), dimensions: int = 2, groups: int = 1
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """An encoder that halves every side with each width, and the decoder that mirrors it.
 
@@ -26,12 +26,15 @@ def convolutional_autoencoder(
         widths: channels after each convolution; the last is the number of latent channels.
         dimensions: 2 for images (N, C, H, W), 3 for volumes (N, C, D, H, W). Every side must be a multiple of
             2^len(widths) to come back as it was.
+        groups: parts of the channels that never see each other, in the encoder alone: the first latent
+            channels then depend on the first channels of the images only. It divides `channels` and `widths`.
 
     Returns:
         (encoder, decoder), with parameters from PyTorch's generator.
 
     Raises:
-        ValueError: no widths, a number of channels below 1, dimensions other than 2 and 3.
+        ValueError: no widths, a number of channels below 1, dimensions other than 2 and 3, groups that do not
+            divide the channels.
 
     >>> import torch
     >>> encoder, decoder = convolutional_autoencoder()
@@ -46,12 +49,19 @@ def convolutional_autoencoder(
         raise ValueError(f"channels, widths: expected positive integers, got {channels!r} and {widths!r}")
     if dimensions not in (2, 3):
         raise ValueError(f"dimensions: expected 2 or 3, got {dimensions!r}")
+    if (
+        isinstance(groups, bool)
+        or not isinstance(groups, int)
+        or groups < 1
+        or any(n % groups for n in sizes)
+    ):
+        raise ValueError(f"groups: expected a divisor of {', '.join(map(str, sizes))}, got {groups!r}")
     down, up = (
         (nn.Conv2d, nn.ConvTranspose2d) if dimensions == 2 else (nn.Conv3d, nn.ConvTranspose3d)
     )  # fmt: skip
     encoder: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
-        encoder += [down(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        encoder += [down(inputs, outputs, 4, stride=2, padding=1, groups=groups), nn.LeakyReLU(SLOPE)]
     decoder: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes[::-1]):
         decoder += [up(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]

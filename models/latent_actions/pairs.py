@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from equikernels.group import SO2, SO3, CubeGroup, CyclicGroup, Group
@@ -11,7 +14,9 @@ from equikernels.models.data import SampleDraws
 from equikernels.models.data.transforms import paint_square, random_rotation, random_rotation3d, random_square
 from equikernels.models.engine.configuration import check_at_least
 
-__all__ = ["PairOptions", "transformed_pair"]
+__all__ = ["SCENE_FIELDS", "PairOptions", "transformed_pair", "transformed_scene"]
+
+SCENE_FIELDS = ("object", "coverage", "background")
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,21 @@ class PairOptions:
         square: Side in pixels of a white square that does not turn, at a place of its own on every image; 0
             for none. The published one is 8 on images of 28.
         square_probability: That an image gets one.
+        scene: What turns: the whole image; or the object alone, of data with the fields object (times its
+            coverage), coverage and background, which is put over its background after the turn. With layers
+            the object and the background stay two images, the channels of one: then it is known which
+            latent channels see what turns.
     """
 
     identity: bool = True
     square: int = 0
     square_probability: float = 1.0
+    scene: Literal["whole", "object", "layers"] = "whole"
 
     def __post_init__(self) -> None:
         check_at_least(self, "square", 0)
+        if self.square and self.scene != "whole":
+            raise ValueError(f"square: only whole images get one, got {self.square} with scene {self.scene}")
         if not 0 <= self.square_probability <= 1:
             raise ValueError(
                 f"square_probability: expected a number in [0, 1], got {self.square_probability}"
@@ -75,6 +87,42 @@ def transformed_pair(
         images, draws, side=options.square, probability=options.square_probability
     )  # fmt: skip
     return blocked, paint_square(moved, corners, options.square), g
+
+
+def transformed_scene(
+    batch: Mapping[str, Tensor], draws: SampleDraws, group: Group, options: PairOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scenes, the same with their objects moved by a random element each, and the elements.
+
+    Args:
+        batch: "object", which is premultiplied by "coverage", that, and "background": each (B, C, H, W), with
+            values in [0, 1]; coverage may have one channel for all.
+        draws, group: as for `transformed_pair`.
+        options: with the scene "object" or "layers".
+
+    Returns:
+        (x, gx, g): for "object" images object + (1 - coverage) background, (B, C, H, W); for "layers" the
+        object and the background side by side, (B, 2 C, H, W).
+
+    Raises:
+        ValueError: the scene is "whole".
+
+    >>> from equikernels.models.data import load_dataset
+    >>> batch = load_dataset("scenes", count=2).fetch(torch.arange(2))
+    >>> options = PairOptions(scene="layers")
+    >>> x, gx, g = transformed_scene(batch, SampleDraws(0, 0, [0, 1]), CyclicGroup(4), options)
+    >>> torch.equal(gx[:, :1], CyclicGroup(4).act(x[:, :1], g)), torch.equal(gx[:, 1:], x[:, 1:])
+    (True, True)
+    """
+    shape, coverage, background = (batch[name] for name in SCENE_FIELDS)
+    moved, g = _moved(torch.cat([shape, coverage], dim=1), draws, group, options.identity)
+    moved_shape, moved_coverage = moved.split([shape.shape[1], coverage.shape[1]], dim=1)
+    if options.scene == "layers":
+        return torch.cat([shape, background], dim=1), torch.cat([moved_shape, background], dim=1), g
+    if options.scene == "object":
+        x = shape + (1 - coverage) * background
+        return x, (moved_shape + (1 - moved_coverage) * background).clamp(0, 1), g
+    raise ValueError(f"scene: expected object or layers, got {options.scene}")
 
 
 def _moved(images: Tensor, draws: SampleDraws, group: Group, identity: bool) -> tuple[Tensor, Tensor]:

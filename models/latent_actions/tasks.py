@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from equikernels.group import SO2, SO3, CubeGroup, CyclicGroup, Group
 from equikernels.models.data import Dataset, SampleDraws
+from equikernels.models.data.transforms import pad_to
 from equikernels.models.engine.batches import Batches
 from equikernels.models.engine.configuration import OptimizerOptions, TrainingOptions, check_at_least
 from equikernels.models.engine.errors import ConfigurationError
 from equikernels.models.engine.tasks import Task, register_task
+from equikernels.models.latent_actions.measuring import compare_images
 from equikernels.models.latent_actions.model import LatentActionModel
 from equikernels.models.latent_actions.networks import convolutional_autoencoder
-from equikernels.models.latent_actions.pairs import PairOptions, transformed_pair
+from equikernels.models.latent_actions.pairs import (
+    SCENE_FIELDS,
+    PairOptions,
+    transformed_pair,
+    transformed_scene,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LatentActionOptions", "LatentActionTask"]
 
@@ -39,6 +50,8 @@ class LatentActionOptions:
         estimator: Of the gradient of the mask: ste, straight-through, or counterfactual.
         invariant_weight: Of the consistency of the channels that do not vary.
         varying_weight: Of the consistency of those that do.
+        average: Images and volumes become means over blocks of so many pixels a side.
+        side: Then they get a frame of zeros up to this side, so that they can be halved once for each width.
         pairs: What the pairs of images are.
     """
 
@@ -50,9 +63,14 @@ class LatentActionOptions:
     estimator: Literal["ste", "counterfactual"] = "ste"
     invariant_weight: float = 1.0
     varying_weight: float = 1.0
+    average: int = 1
+    side: int | None = None
     pairs: PairOptions = field(default_factory=PairOptions)
 
     def __post_init__(self) -> None:
+        check_at_least(self, "average", 1)
+        if self.side is not None:
+            check_at_least(self, "side", 8)
         if not self.widths or not all(width >= 1 for width in self.widths):
             raise ValueError(f"widths: expected at least one integer, all >= 1, got {self.widths}")
         if not 0 < self.threshold < 1:
@@ -63,6 +81,10 @@ class LatentActionOptions:
             raise ValueError(
                 f"square: only images get one, got {self.pairs.square} with the group {self.group}"
             )
+        if self.pairs.scene != "whole" and self.group not in PLANAR:
+            raise ValueError(f"scene: {self.pairs.scene} needs images, the group {self.group} moves volumes")
+        if self.pairs.scene == "layers" and any(width % 2 for width in self.widths):
+            raise ValueError(f"widths: expected even ones for the two layers of a scene, got {self.widths}")
 
 
 @register_task
@@ -82,26 +104,23 @@ class LatentActionTask(Task[LatentActionOptions]):
         options = self.configuration
         dimensions = 2 if options.group in PLANAR else 3
         kind = "images" if dimensions == 2 else "volumes"
-        if "image" not in dataset.fields:
-            raise ConfigurationError(f"data: latent-actions needs {kind}, {dataset.name} has none")
+        for name in ("image", *(SCENE_FIELDS if options.pairs.scene != "whole" else ())):
+            if name not in dataset.fields:
+                raise ConfigurationError(
+                    f"data: latent-actions needs {kind if name == 'image' else name}, {dataset.name} has none"
+                )
         channels, *sides = dataset.fields["image"].shape
         if len(sides) != dimensions:
             raise ConfigurationError(
                 f"data: the group {options.group} moves {kind}, {dataset.name} has shape {(channels, *sides)}"
             )
-        multiple = 2 ** len(options.widths)
-        # The window of the structural similarity asks for more than 5.
-        if len(set(sides)) > 1 or sides[0] % multiple or sides[0] < 8:
+        side = self._side(dataset.name, sides)
+        if options.pairs.square > side:
             raise ConfigurationError(
-                f"data: {len(options.widths)} widths need equal sides that are multiples of {multiple}, at "
-                f"least 8, {dataset.name} has {' x '.join(map(str, sides))}"
+                f"square: expected at most {side} pixels, as {dataset.name} has, got {options.pairs.square}"
             )
-        if options.pairs.square > sides[0]:
-            raise ConfigurationError(
-                f"square: expected at most {sides[0]} pixels, as {dataset.name} has, "
-                f"got {options.pairs.square}"
-            )
-        encoder, decoder = convolutional_autoencoder(channels, options.widths, dimensions)
+        layers = 2 if options.pairs.scene == "layers" else 1
+        encoder, decoder = convolutional_autoencoder(layers * channels, options.widths, dimensions, layers)
         return LatentActionModel(
             encoder,
             decoder,
@@ -115,9 +134,29 @@ class LatentActionTask(Task[LatentActionOptions]):
             varying_weight=options.varying_weight,
         )
 
+    def _side(self, name: str, sides: Sequence[int]) -> int:
+        """The side of what the model sees."""
+        options = self.configuration
+        if len(set(sides)) > 1 or sides[0] % options.average:
+            raise ConfigurationError(
+                f"data: expected equal sides that are multiples of average, {options.average}, "
+                f"{name} has {' x '.join(map(str, sides))}"
+            )
+        side = sides[0] // options.average
+        if options.side is not None and options.side < side:
+            raise ConfigurationError(f"side: expected at least {side}, as {name} has, got {options.side}")
+        side = options.side or side
+        multiple = 2 ** len(options.widths)
+        if side % multiple or side < 8:
+            raise ConfigurationError(
+                f"data: {len(options.widths)} widths need sides that are multiples of {multiple}, at least "
+                f"8, {name} has {side} (average and side change that)"
+            )
+        return side
+
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         assert isinstance(model, LatentActionModel)
-        x, gx, g = self._pair(batch, draws)
+        x, gx, g = self.pair(batch, draws)
         # After the turn, so that what comes in from outside is background, -1, and not grey.
         return model.loss(2 * x - 1, 2 * gx - 1, g)
 
@@ -128,33 +167,49 @@ class LatentActionTask(Task[LatentActionOptions]):
         error; and the share of latent channels that vary.
         """
         assert isinstance(model, LatentActionModel)
-        numbers: list[dict[str, Tensor]] = []
+        totals: dict[str, float] = {}
         for batch, draws in batches:
-            x, gx, g = self._pair(batch, draws)
-            numbers.append(_compare((model.transform(2 * x - 1, g) + 1) / 2, gx))
-        means = {
-            name: float(torch.cat([part[name] for part in numbers]).mean()) for name in numbers[0]
-        }  # fmt: skip
+            x, gx, g = self.pair(batch, draws)
+            found = compare_images((model.transform(2 * x - 1, g) + 1) / 2, gx)
+            for name, mean in found.items():
+                totals[name] = totals.get(name, 0.0) + mean * len(x)
+        means = {name: total / len(batches.indices) for name, total in totals.items()}
         return {**means, "varying_share": float(model.mask.double().mean())}
+
+    def figures(self, model: nn.Module, batches: Batches) -> dict[str, Figure]:
+        """Transformed images beside the truth, swapped parts, and where latents of each part are large."""
+        from equikernels.models.latent_actions.figures import Examples, draw_all
+
+        assert isinstance(model, LatentActionModel)
+        batch, draws = next(iter(batches))
+        x, gx, g = self.pair(batch, draws)
+        return draw_all(model, Examples(2 * x - 1, 2 * gx - 1, g))
 
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         """The two parts of every latent, each with zeros in the other's channels; the reconstruction."""
         assert isinstance(model, LatentActionModel)
-        z = model.encode(2 * batch["image"] - 1)
+        z = model.encode(2 * self.seen(batch) - 1)
         varying, invariant = model.parts(z)
         return {"varying": varying, "invariant": invariant, "reconstruction": (model.decode(z) + 1) / 2}
 
-    def _pair(self, batch: Mapping[str, Tensor], draws: SampleDraws) -> tuple[Tensor, Tensor, Tensor]:
+    def seen(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The images or volumes of a batch as the model sees them, with values from 0 to 1."""
+        if self.configuration.pairs.scene == "layers":
+            return torch.cat([self._prepared(batch[name]) for name in ("object", "background")], dim=1)
+        return self._prepared(batch["image"])
+
+    def pair(self, batch: Mapping[str, Tensor], draws: SampleDraws) -> tuple[Tensor, Tensor, Tensor]:
+        """(x, gx, g) of a batch, with values from 0 to 1; see `transformed_pair` and `transformed_scene`."""
         options = self.configuration
-        return transformed_pair(batch["image"], draws, GROUPS[options.group], options.pairs)
+        group = GROUPS[options.group]
+        if options.pairs.scene == "whole":
+            return transformed_pair(self._prepared(batch["image"]), draws, group, options.pairs)
+        parts = {name: self._prepared(batch[name]) for name in SCENE_FIELDS}
+        return transformed_scene(parts, draws, group, options.pairs)
 
-
-def _compare(images: Tensor, expected: Tensor) -> dict[str, Tensor]:
-    """Numbers (B,), float64, for images, or volumes, with values from 0 to 1."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    images, expected = images.double(), expected.double()
-    squared = (images - expected).square().flatten(1).mean(1)
-    similarity = structural_similarity_index_measure(images, expected, data_range=1.0, reduction="none")
-    assert isinstance(similarity, Tensor)
-    return {"psnr": -10 * squared.log10(), "ssim": similarity.reshape(len(images)), "rmse": squared.sqrt()}
+    def _prepared(self, images: Tensor) -> Tensor:
+        options = self.configuration
+        if options.average > 1:
+            pool = functional.avg_pool2d if images.dim() == 4 else functional.avg_pool3d
+            images = pool(images, options.average)
+        return images if options.side is None else pad_to(images, options.side)

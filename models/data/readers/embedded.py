@@ -1,4 +1,4 @@
-"""Data that come inside other packages or are simulated: nothing is downloaded."""
+"""Data that come inside other packages or are made by rule: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from equikernels.models.data.columns import Column, Content, ValueColumn, label_
 from equikernels.models.data.errors import library, reading
 from equikernels.models.data.pixels import PixelColumn
 from equikernels.models.data.readers.pictures import as_size, fit
+from equikernels.models.data.readers.scenes import read_scenes
 from equikernels.models.data.two_domains import simulate_two_domains
 
 __all__ = ["NAMES"]
@@ -77,4 +78,5 @@ NAMES: dict[str, Callable[..., Content]] = {
     "digits": read_digits,
     "photographs": read_photographs,
     "two-domains": read_two_domains,
+    "scenes": read_scenes,
 }

@@ -56,21 +56,29 @@ def center_crop(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     return images[..., top : top + height, left : left + width]
 
 
-def pad_to(images: Tensor, size: int | tuple[int, int], value: float = 0.0) -> Tensor:
-    """Images (B, C, H, W) in the middle of larger ones (height, width); an odd rest goes to the end.
+def pad_to(images: Tensor, size: int | tuple[int, ...], value: float = 0.0) -> Tensor:
+    """Images (B, C, H, W), or volumes (B, C, D, H, W), in the middle of larger ones; an odd rest at the end.
+
+    Args:
+        size: of every side, or all at once.
+        value: of what is added.
 
     Raises:
-        ValueError: a size that is smaller than the images.
+        ValueError: a size that is smaller than the images, or of another number of sides.
 
     >>> pad_to(torch.ones(1, 1, 1, 2), 3).tolist()
     [[[[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]]
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    more_rows, more_columns = height - images.shape[-2], width - images.shape[-1]
-    if min(more_rows, more_columns) < 0:
-        raise ValueError(f"size: expected at least {tuple(images.shape[-2:])}, got {(height, width)}")
-    top, left = more_rows // 2, more_columns // 2
-    return functional.pad(images, (left, more_columns - left, top, more_rows - top), value=value)
+    sides = tuple(images.shape[2:])
+    wanted = (size,) * len(sides) if isinstance(size, int) else size
+    if len(wanted) != len(sides) or any(new < old for new, old in zip(wanted, sides, strict=True)):
+        raise ValueError(f"size: expected at least {sides}, got {wanted}")
+    frame: list[int] = []
+    # Of the last axis first.
+    for new, old in zip(reversed(wanted), reversed(sides), strict=True):
+        before = (new - old) // 2
+        frame += [before, new - old - before]
+    return functional.pad(images, frame, value=value)
 
 
 def paint_square(images: Tensor, corners: Tensor, side: int = 8, value: float = 1.0) -> Tensor:

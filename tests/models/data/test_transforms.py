@@ -196,6 +196,17 @@ def test_padding_and_cropping_keep_the_middle(size: int, inner: int) -> None:
     assert (padded == -1).sum() == padded.numel() - small.numel()
 
 
+def test_volumes_get_a_frame_on_every_side() -> None:
+    volumes = torch.rand(2, 1, 3, 4, 5)
+    padded = pad_to(volumes, 6)
+    assert padded.shape == (2, 1, 6, 6, 6)
+    assert torch.equal(padded[:, :, 1:4, 1:5, 0:5], volumes)
+    assert (padded == 0).sum() >= padded.numel() - volumes.numel()
+    assert pad_to(volumes, (3, 4, 8)).shape == (2, 1, 3, 4, 8)
+    with pytest.raises(ValueError, match=r"size: expected at least \(3, 4, 5\), got \(6, 6\)"):
+        pad_to(volumes, (6, 6))
+
+
 def test_squares_are_white_and_inside() -> None:
     z = images(200, 3, 12) * 0.5
     blocked, corners = random_square(z, SampleDraws(0, 0, range(200)), side=8)

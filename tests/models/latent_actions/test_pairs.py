@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from equikernels.group import SO2, SO3, CubeGroup, CyclicGroup, DihedralGroup, Group
-from equikernels.models.data import SampleDraws
-from equikernels.models.latent_actions import PairOptions, transformed_pair
+from equikernels.models.data import SampleDraws, load_dataset
+from equikernels.models.latent_actions import PairOptions, transformed_pair, transformed_scene
 
 
 def images(count: int, dimensions: int = 2, side: int = 8) -> Tensor:
@@ -82,3 +82,26 @@ def test_wrong_pairs_are_one_line() -> None:
         PairOptions(square=-1)
     with pytest.raises(ValueError, match=r"^square_probability: expected a number in \[0, 1\], got 2"):
         PairOptions(square_probability=2)
+
+
+@pytest.mark.parametrize("group", [SO2(), CyclicGroup(4)], ids=["SO2", "C4"])
+def test_an_object_turns_over_its_background(group: Group) -> None:
+    batch, draws = load_dataset("scenes", count=20).fetch(torch.arange(20)), SampleDraws(0, 0, range(20))
+    x, gx, g = transformed_scene(batch, draws, group, PairOptions(scene="object"))
+    torch.testing.assert_close(x, batch["image"])
+    shape, coverage = (expected(batch[name], g, group) for name in ("object", "coverage"))
+    torch.testing.assert_close(gx, (shape + (1 - coverage) * batch["background"]).clamp(0, 1))
+    layers, moved, same = transformed_scene(batch, draws, group, PairOptions(scene="layers"))
+    assert torch.equal(same, g)
+    assert torch.equal(layers, torch.cat([batch["object"], batch["background"]], 1))
+    torch.testing.assert_close(moved, torch.cat([shape, batch["background"]], 1))
+    never = transformed_scene(batch, draws, CyclicGroup(4), PairOptions(scene="layers", identity=False))[2]
+    assert 0 not in never.tolist()
+
+
+def test_whole_scenes_and_squares_over_objects_are_refused() -> None:
+    batch = load_dataset("scenes", count=2).fetch(torch.arange(2))
+    with pytest.raises(ValueError, match="scene: expected object or layers, got whole"):
+        transformed_scene(batch, SampleDraws(0, 0, [0, 1]), SO2(), PairOptions())
+    with pytest.raises(ValueError, match="square: only whole images get one, got 3 with scene layers"):
+        PairOptions(square=3, scene="layers")

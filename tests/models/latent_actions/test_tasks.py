@@ -147,22 +147,78 @@ def test_volumes_train_too(tmp_path: Path, group: Any) -> None:
     torch.testing.assert_close(parts["reconstruction"], (model.reconstruct(2 * batch["image"] - 1) + 1) / 2)
 
 
+def test_images_are_averaged_and_framed_before_they_turn() -> None:
+    dataset = load_dataset("scenes", count=6, size=16)
+    task, model = built(dataset, group="c4", average=2, side=12, widths=(4, 6))
+    batch, draws = next(iter(Batches(dataset, torch.arange(6), 6, seed=0, epoch=0)))
+    x, gx, g = task.pair(batch, draws)
+    assert x.shape == gx.shape == (6, 1, 12, 12)
+    blocks = batch["image"].unflatten(-1, (8, 2)).unflatten(-3, (8, 2)).mean((-1, -3))
+    torch.testing.assert_close(x[..., 2:10, 2:10], blocks)
+    assert not x[..., :2, :].any()
+    assert torch.equal(gx, CyclicGroup(4).act(x, g))
+    torch.testing.assert_close(task.seen(batch), x)
+    with torch.no_grad():
+        assert task.infer(model, batch, draws)["reconstruction"].shape == x.shape
+
+
+def test_layers_of_scenes_reach_their_own_channels() -> None:
+    dataset = load_dataset("scenes", count=6)
+    task, model = built(dataset, group="so2", widths=(4, 6), pairs=PairOptions(scene="layers"))
+    batch, draws = next(iter(Batches(dataset, torch.arange(6), 6, seed=0, epoch=0)))
+    x, gx, _ = task.pair(batch, draws)
+    assert x.shape == (6, 2, 16, 16)
+    torch.testing.assert_close(task.seen(batch), x)
+    moved = (model.encode(gx) - model.encode(x)).abs().amax((0, 2, 3))
+    assert (moved[:3] > 0).all()
+    assert not moved[3:].any()
+
+
+def test_every_run_has_pictures(tmp_path: Path) -> None:
+    whole = default_configuration("latent-actions")
+    for number, (dataset, options) in enumerate((
+        (digits(), LatentActionOptions(widths=(4, 6))),
+        (load_dataset("scenes", count=20), LatentActionOptions(
+            widths=(4, 6), pairs=PairOptions(scene="layers")
+        )),
+    )):  # fmt: skip
+        configuration = dataclasses.replace(
+            whole, model=options, training=dataclasses.replace(whole.training, epochs=1, device="cpu")
+        )
+        train(configuration, tmp_path / str(number), dataset=dataset)
+        names = {path.name for path in (tmp_path / str(number) / "figures").iterdir()}
+        assert names == {"transformed.png", "swapped.png", "parts.png"}
+
+
 def test_wrong_configurations_are_one_line() -> None:
     for options, message in (
         ({"widths": ()}, "widths: expected at least one integer"),
         ({"threshold": 0.0}, "threshold: expected a number between 0 and 1, got 0.0"),
         ({"varying_weight": -1.0}, "varying_weight: expected a finite number >= 0"),
         ({"group": "so3", "pairs": PairOptions(square=1)}, "square: only images get one"),
+        ({"group": "so3", "pairs": PairOptions(scene="object")}, "scene: object needs images, the group so3"),
+        ({"widths": (4, 5), "pairs": PairOptions(scene="layers")}, "widths: expected even ones"),
+        ({"average": 0}, "average: expected an integer >= 1, got 0"),
+        ({"side": 4}, "side: expected an integer >= 8, got 4"),
     ):
         with pytest.raises(ValueError, match=f"^{message}"):
             LatentActionOptions(**options)  # type: ignore[arg-type]
     for options, message in (
+        ({"average": 3}, "data: expected equal sides that are multiples of average, 3, digits has 8 x 8"),
+        ({"average": 2}, "data: 2 widths need sides that are multiples of 4, at least 8, digits has 4"),
+        ({"average": 2, "side": 10}, "data: 2 widths need sides that are multiples of 4, .* digits has 10"),
+        ({"pairs": PairOptions(scene="object")}, "data: latent-actions needs object, digits has none"),
         ({"group": "cube"}, "data: the group cube moves volumes, digits has shape"),
-        ({"widths": (4, 4, 4, 4)}, "data: 4 widths need equal sides that are multiples of 16"),
+        ({"widths": (4, 4, 4, 4)}, "data: 4 widths need sides that are multiples of 16"),
         ({"pairs": PairOptions(square=9)}, "square: expected at most 8 pixels"),
     ):
         with pytest.raises(ConfigurationError, match=f"^{message}"):
             built(digits(), **options)  # type: ignore[arg-type]
+
+
+def test_a_side_that_is_too_small_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"^side: expected at least 16, as scenes has, got 12"):
+        built(load_dataset("scenes", count=2), side=12)
 
 
 def test_command_line_knows_the_task(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

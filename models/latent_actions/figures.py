@@ -18,7 +18,15 @@ from torch import Tensor
 
 from equikernels.models.latent_actions.model import LatentActionModel
 
-__all__ = ["Examples", "draw_all", "swapped_parts", "part_sizes", "transformed_images"]
+__all__ = [
+    "Examples",
+    "draw_all",
+    "part_sizes",
+    "show_image",
+    "show_label",
+    "swapped_parts",
+    "transformed_images",
+]
 
 # Okabe and Ito's palette, safe for colour-blind readers.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
@@ -73,9 +81,9 @@ def transformed_images(model: LatentActionModel, examples: Examples) -> Figure:
         figure = Figure(figsize=(1.15 * len(examples.x) + 1.2, 3.7), layout="constrained")
         grid = figure.subplots(3, len(examples.x), squeeze=False)
         for axes, (name, images) in zip(grid, rows.items(), strict=True):
-            _label(axes[0], name)
+            show_label(axes[0], name)
             for place, image in zip(axes, images, strict=True):
-                _show(place, image)
+                show_image(place, image)
     return figure
 
 
@@ -89,11 +97,11 @@ def swapped_parts(model: LatentActionModel, x: Tensor) -> Figure:
         grid = figure.subplots(count + 1, count + 1, squeeze=False)
         grid[0, 0].axis("off")
         for k in range(count):
-            _show(grid[k + 1, 0], x[k])
-            _show(grid[0, k + 1], x[k])
+            show_image(grid[k + 1, 0], x[k])
+            show_image(grid[0, k + 1], x[k])
             answers = model.swap(x[k].expand_as(x), x)
             for column, answer in enumerate(answers):
-                _show(grid[k + 1, column + 1], answer, ORANGE if column == k else "#c8c8c8")
+                show_image(grid[k + 1, column + 1], answer, ORANGE if column == k else "#c8c8c8")
         figure.supxlabel("images whose part $z_i$ is taken (top row)")
         figure.supylabel("images whose part $z_v$ is taken (first column)")
     return figure
@@ -109,9 +117,9 @@ def part_sizes(model: LatentActionModel, x: Tensor) -> Figure:
         grid = figure.subplots(3, len(x), squeeze=False)
         names = ("image $x$", "varies\n$|z_v|$", "stays\n$|z_i|$")
         for axes, name in zip(grid, names, strict=True):
-            _label(axes[0], name)
+            show_label(axes[0], name)
         for k, image in enumerate(x):
-            _show(grid[0, k], image)
+            show_image(grid[0, k], image)
             for row, size in enumerate(sizes, 1):
                 # Of a volume the largest values along its depth, as of the image.
                 flat = size[k].amax(0) if size[k].dim() == 3 else size[k]
@@ -132,7 +140,7 @@ def picture(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy() if len(image) == 3 else image.amax(0).numpy()
 
 
-def _show(axes: Axes, image: Tensor, frame: str = "#c8c8c8") -> None:
+def show_image(axes: Axes, image: Tensor, frame: str = "#c8c8c8") -> None:
     axes.imshow(picture(image), cmap="gray", vmin=0, vmax=1)
     _bare(axes, frame)
 
@@ -145,5 +153,5 @@ def _bare(axes: Axes, frame: str = "#c8c8c8") -> None:
         spine.set(visible=True, color=frame, linewidth=0.6 if frame == "#c8c8c8" else 2.2)
 
 
-def _label(axes: Axes, text: str) -> None:
+def show_label(axes: Axes, text: str) -> None:
     axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6)

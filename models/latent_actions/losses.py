@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equikernels.group import SO2, CyclicGroup, Group
+from equikernels.group import SO2, CubeGroup, CyclicGroup, Group
 from equikernels.group.acting import on_device
 from equikernels.ops import partition, partition_rotate
 
-__all__ = ["act_on_varying", "consistency", "mean_square"]
+__all__ = ["act_on_varying", "consistency", "keeps_lengths", "mean_square"]
 
 
 def act_on_varying(
@@ -54,18 +54,20 @@ def consistency(
     threshold: float,
     method: str = "auto",
     estimator: str = "ste",
+    free_target: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Phi_g(z) and its distances from the latents of the transformed inputs.
 
     Args:
-        target: z', like `z`; no gradient goes to it.
+        target: z', like `z`; no gradient goes to it unless it is free.
         estimator: of the gradient of the mask: "ste", or "counterfactual", which is what the losses would
             change by if a channel changed sides; see :func:`equikernels.ops.partition_rotate`.
+        free_target: let gradients reach z' too.
 
     Returns:
         (Phi_g(z), invariant, varying), the losses without dimensions in float32, for float64 in float64.
     """
-    angle = _angle(z, g, group, method)
+    angle = None if free_target else _angle(z, g, group, method)
     if angle is not None:
         return partition_rotate(
             z, angle, logits, threshold=threshold, target=target, estimator=estimator
@@ -74,7 +76,7 @@ def consistency(
     moved, _ = partition(y, logits, threshold=threshold)
     _, kept = partition(z, logits, threshold=threshold)
     wide = torch.float64 if z.dtype == torch.float64 else torch.float32
-    y, z, target = y.to(wide), z.to(wide), target.detach().to(wide)
+    y, z, target = y.to(wide), z.to(wide), (target if free_target else target.detach()).to(wide)
     if estimator == "ste":
         target_varying, target_invariant = partition(target, logits.detach(), threshold=threshold)
         varying = mean_square(partition(y, logits, threshold=threshold)[0], target_varying)
@@ -84,6 +86,15 @@ def consistency(
         varying = partition((y - target).square(), logits, threshold=threshold)[0].mean()
         invariant = partition((z - target).square(), logits, threshold=threshold)[1].mean()
     return moved + kept, invariant, varying
+
+
+def keeps_lengths(group: Group, method: str) -> bool:
+    """Whether the action on latents keeps the length of every one: pixels go to pixels, or it is orthogonal.
+
+    Interpolation does not: it averages neighbours, and what leaves the grid is lost.
+    """
+    exact = isinstance(group, CubeGroup) or (isinstance(group, CyclicGroup) and 4 % group.n == 0)
+    return method in ("exact", "shear", "spectral") or (exact and method == "auto")
 
 
 def mean_square(a: Tensor, b: Tensor) -> Tensor:

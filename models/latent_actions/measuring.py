@@ -57,7 +57,7 @@ def region_correlation(part: Tensor, region: Tensor) -> float:
     1.00
     """
     size = part.double().norm(dim=1).flatten()
-    share = functional.adaptive_avg_pool2d(region.double(), part.shape[-2:]).flatten()
+    share = functional.adaptive_avg_pool2d(region.double(), (part.shape[-2], part.shape[-1])).flatten()
     size, share = size - size.mean(), share - share.mean()
     scale = float(size.norm() * share.norm())
     return float(size @ share) / scale if scale else math.nan

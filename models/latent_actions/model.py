@@ -11,13 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from equikernels.group import Group
-from equikernels.models.latent_actions.losses import act_on_varying, consistency, mean_square
+from equikernels.models.latent_actions.losses import (
+    act_on_varying,
+    consistency,
+    keeps_lengths,
+    mean_square,
+)
 from equikernels.models.latent_actions.partitioning import fixed_logits, initial_logits
 from equikernels.ops import partition as part
 
 __all__ = ["LatentActionModel"]
 
 ESTIMATORS = ("ste", "counterfactual")
+TARGETS = ("auto", "stopped", "free")
 
 
 class LatentActionModel(nn.Module):
@@ -47,6 +53,10 @@ class LatentActionModel(nn.Module):
         invariant_weight, varying_weight: of the two consistency losses.
         method: how the group acts on latents: "auto" is exact where the group allows it and bilinear
             elsewhere.
+        target: of the consistency losses, the latents of the transformed images: "stopped", a constant, as
+            published; "free", which gradients reach too; "auto", stopped where the action keeps the lengths
+            of latents and free elsewhere. An action that shortens them, as interpolation does, lags behind a
+            stopped target: the encoder grows to follow it, the target grows with it, and training diverges.
 
     Two things that no loss can mend: where a whole scene turns, it is best to let every channel vary, and
     samples with g = e say nothing about the mask.
@@ -81,6 +91,7 @@ class LatentActionModel(nn.Module):
         invariant_weight: float = 1.0,
         varying_weight: float = 1.0,
         method: str = "auto",
+        target: str = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(group, Group):
@@ -91,6 +102,8 @@ class LatentActionModel(nn.Module):
             raise ValueError(f"threshold: expected a number between 0 and 1, got {threshold!r}")
         if estimator not in ESTIMATORS:
             raise ValueError(f"estimator: expected one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+        if target not in TARGETS:
+            raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
         weights = {"invariant_weight": invariant_weight, "varying_weight": varying_weight}
         for name, weight in weights.items():
             if not (_is_number(weight) and math.isfinite(weight) and weight >= 0):
@@ -98,6 +111,7 @@ class LatentActionModel(nn.Module):
         self.encoder, self.decoder, self.group = encoder, decoder, group
         self.channels, self.threshold, self.method = channels, float(threshold), method
         self.estimator = estimator
+        self.free_target = target == "free" or (target == "auto" and not keeps_lengths(group, method))
         self.invariant_weight, self.varying_weight = float(invariant_weight), float(varying_weight)
         if isinstance(partition, str) and partition == "learned":
             self.logits = nn.Parameter(initial_logits(channels, self.threshold, start))
@@ -171,7 +185,7 @@ class LatentActionModel(nn.Module):
     def loss(self, x: Tensor, gx: Tensor, g: Any) -> dict[str, Tensor]:
         """How far the action is from that on images, in pixels and in latents.
 
-        With z' = E(gx), a constant,
+        With z' = E(gx), a constant unless the target is free,
 
             reconstruction = mean(D(Phi_g(z)) - gx)^2
             invariant      = mean(z_i - z'_i)^2
@@ -193,7 +207,7 @@ class LatentActionModel(nn.Module):
         """
         _check_shapes("gx", gx, "x", x)
         z = self.encode(x)
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.free_target):
             target = self.encode(gx)
         acted, invariant, varying = consistency(
             z,
@@ -204,6 +218,7 @@ class LatentActionModel(nn.Module):
             threshold=self.threshold,
             method=self.method,
             estimator=self.estimator,
+            free_target=self.free_target,
         )
         moved = self.decode(acted)
         if moved.shape != gx.shape:

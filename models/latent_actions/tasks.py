@@ -50,6 +50,11 @@ class LatentActionOptions:
         estimator: Of the gradient of the mask: ste, straight-through, or counterfactual.
         invariant_weight: Of the consistency of the channels that do not vary.
         varying_weight: Of the consistency of those that do.
+        method: How the group acts on latents: auto is exact where the group allows it and bilinear elsewhere;
+            the latents of so2 also turn without loss of length, by shear or spectral.
+        target: Latents of the transformed images in the losses: stopped, a constant, as published; free; or
+            auto, stopped where the action keeps the lengths of latents, free where it does not, since
+            training diverges there otherwise.
         average: Images and volumes become means over blocks of so many pixels a side.
         side: Then they get a frame of zeros up to this side, so that they can be halved once for each width.
         pairs: What the pairs of images are.
@@ -63,6 +68,8 @@ class LatentActionOptions:
     estimator: Literal["ste", "counterfactual"] = "ste"
     invariant_weight: float = 1.0
     varying_weight: float = 1.0
+    method: Literal["auto", "exact", "bilinear", "shear", "spectral"] = "auto"
+    target: Literal["auto", "stopped", "free"] = "auto"
     average: int = 1
     side: int | None = None
     pairs: PairOptions = field(default_factory=PairOptions)
@@ -81,6 +88,10 @@ class LatentActionOptions:
             raise ValueError(
                 f"square: only images get one, got {self.pairs.square} with the group {self.group}"
             )
+        if self.method not in ("auto", "exact", "bilinear") and self.group != "so2":
+            raise ValueError(f"method: {self.method} turns images by any angle, the group is {self.group}")
+        if self.method == "exact" and self.group in ("so2", "so3"):
+            raise ValueError(f"method: the group {self.group} does not move every pixel to a pixel")
         if self.pairs.scene != "whole" and self.group not in PLANAR:
             raise ValueError(f"scene: {self.pairs.scene} needs images, the group {self.group} moves volumes")
         if self.pairs.scene == "layers" and any(width % 2 for width in self.widths):
@@ -132,6 +143,8 @@ class LatentActionTask(Task[LatentActionOptions]):
             estimator=options.estimator,
             invariant_weight=options.invariant_weight,
             varying_weight=options.varying_weight,
+            method=options.method,
+            target=options.target,
         )
 
     def _side(self, name: str, sides: Sequence[int]) -> int:

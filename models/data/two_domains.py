@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,29 +15,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equikernels.models.data.draws import SampleDraws
+from equikernels.models.data.errors import library, reading
 
-__all__ = ["TwoDomains", "simulate_two_domains"]
+__all__ = ["TwoDomains", "simulate_two_domains", "write_two_domains"]
 
 Array = NDArray[np.float64]
 
 LARGEST_SWING = math.radians(40.0)
 RADIUS = 0.085
 """Standard deviation of every density; lengths are in halves of the image's side."""
-HINGE = np.array([0.02, 0.05, 0.0])
+HINGE = np.array([-0.22, -0.20, 0.0])
 # Not along the projection: the swinging domain also comes nearer, which shortens its image.
 AXIS = np.array([0.0, math.sin(math.radians(25)), math.cos(math.radians(25))])
-# x, y, z and weight. The fixed domain is bent and has a heavy end, so that no turn maps its image to itself.
+# x, y, z and weight. The domains make an angle, as the legs of an integrin do, and the fixed one is heavier.
 FIXED = np.array(
     [
-        (0.02, 0.02, 0.00, 1.0), (-0.10, -0.05, 0.04, 1.0), (-0.20, -0.15, 0.08, 1.0),
-        (-0.28, -0.27, 0.04, 1.0), (-0.30, -0.40, -0.04, 1.3), (-0.20, -0.48, -0.08, 1.6),
-        (-0.08, -0.50, 0.00, 1.6), (-0.16, -0.38, 0.08, 1.3),
+        (-0.22, -0.20, 0.00, 1.6), (-0.10, -0.21, 0.04, 1.6), (0.02, -0.24, 0.08, 1.6),
+        (0.14, -0.28, 0.04, 1.8), (0.26, -0.30, -0.04, 2.0), (0.34, -0.24, -0.08, 2.2),
+        (0.36, -0.13, 0.00, 2.2),
     ]
 )  # fmt: skip
 SWINGING = np.array(
     [
-        (0.10, 0.13, 0.05, 1.0), (0.17, 0.22, 0.10, 1.0), (0.24, 0.31, 0.12, 1.0),
-        (0.33, 0.37, 0.10, 1.2), (0.22, 0.43, 0.06, 1.2),
+        (-0.21, -0.07, 0.03, 1.0), (-0.20, 0.06, 0.06, 1.0), (-0.18, 0.19, 0.08, 1.0),
+        (-0.17, 0.32, 0.06, 1.2), (-0.09, 0.40, 0.02, 1.4),
     ]
 )  # fmt: skip
 
@@ -100,6 +102,36 @@ def simulate_two_domains(
     for part in () if noiseless else torch.arange(count).split(1000):
         images[part] += SampleDraws(seed, 0, part).normal("noise", (size, size))
     return TwoDomains(images.numpy(), conformation.numpy(), theta.numpy(), moved.numpy())
+
+
+def write_two_domains(path: str | Path, made: TwoDomains, pixel_size: float = 1.0) -> tuple[Path, Path]:
+    """Write the images as an MRC stack, and the truths as an .npz archive beside it.
+
+    ``load_dataset(stack, extra=truths)`` gives the fields of ``load_dataset("two-domains")``.
+
+    Args:
+        path: of the stack, NAME.mrcs; the archive is NAME.npz. Files that are there are replaced.
+        pixel_size: in Angstrom, for the header.
+
+    Returns:
+        The paths of the stack and of the archive.
+
+    Raises:
+        DataError: a file cannot be written, or mrcfile is not installed.
+        ValueError: a pixel size that is not positive.
+    """
+    if not pixel_size > 0:
+        raise ValueError(f"pixel_size: expected a number > 0, got {pixel_size}")
+    stack = Path(path)
+    truths = stack.with_suffix(".npz")
+    mrcfile = library("mrcfile", stack)
+    with reading(stack, "a file that can be written"):
+        with mrcfile.new(stack, overwrite=True) as file:
+            file.set_data(made.images)
+            file.set_image_stack()
+            file.voxel_size = pixel_size
+        np.savez(truths, conformation=made.conformation, theta=made.theta, shift=made.shift)
+    return stack, truths
 
 
 def project(conformation: Tensor, theta: Tensor, shift: Tensor, size: int) -> Tensor:

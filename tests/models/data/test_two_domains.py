@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from equikernels.models.data import load_dataset, two_domains
-from equikernels.models.data.two_domains import simulate_two_domains
+from equikernels.models.data import DataError, load_dataset, two_domains
+from equikernels.models.data.two_domains import simulate_two_domains, write_two_domains
 from equikernels.ops import rotate
 from tests.models.data.samples import everything
 
@@ -113,6 +115,22 @@ def test_as_a_data_set() -> None:
     assert load_dataset("two-domains").fields["image"].shape == (1, 40, 40)
     with pytest.raises(ValueError, match="sizes: no option of two-domains data"):
         load_dataset("two-domains", sizes=3)
+
+
+def test_as_files(tmp_path: Path) -> None:
+    made = simulate_two_domains(4, 9, 3)
+    stack, truths = write_two_domains(tmp_path / "body.mrcs", made, pixel_size=2.5)
+    read, direct = load_dataset(stack, extra=truths), load_dataset("two-domains", count=4, size=9, seed=3)
+    assert {k: f.shape for k, f in read.fields.items()} == {k: f.shape for k, f in direct.fields.items()}
+    for name, values in everything(direct).items():
+        assert torch.equal(everything(read)[name], values)
+    with mrcfile.open(stack) as file:
+        assert file.voxel_size.x == 2.5
+    assert len(load_dataset(write_two_domains(stack, simulate_two_domains(2, 9))[0])) == 2
+    with pytest.raises(DataError, match=r"there/a.mrcs: expected a file that can be written"):
+        write_two_domains(tmp_path / "there" / "a.mrcs", made)
+    with pytest.raises(ValueError, match="pixel_size: expected a number > 0, got 0"):
+        write_two_domains(stack, made, pixel_size=0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,12 +41,19 @@ class Picture:
 
     Attributes:
         name: of its file, without a suffix; letters, digits and underscores.
+
+    Raises:
+        ValueError: another name.
     """
 
     name: str
     title: str
     caption: str
     figure: Figure
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"[A-Za-z0-9_]+", self.name) is None:
+            raise ValueError(f"name must be letters, digits and underscores, got {self.name!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +67,13 @@ class Miniature:
         pictures: in the order in which they are shown.
         headings, rows: a table; none without headings.
         note: what the columns of the table mean.
+
+    Raises:
+        ValueError: no claim that can fail, two pictures of one name, a row that does not fit the headings.
+
+    >>> Miniature("Turns", "Nothing was done.", [Claim("it was seen", "once", None)], [])
+    Traceback (most recent call last):
+    ValueError: claims must have at least one that can fail, got 1 observed
     """
 
     title: str
@@ -68,3 +83,13 @@ class Miniature:
     headings: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = field(default=())
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if all(claim.holds is None for claim in self.claims):
+            raise ValueError(f"claims must have at least one that can fail, got {len(self.claims)} observed")
+        names = [picture.name for picture in self.pictures]
+        if len(set(names)) < len(names):
+            raise ValueError(f"pictures must have names of their own, got {', '.join(names)}")
+        for row in self.rows:
+            if len(row) != len(self.headings):
+                raise ValueError(f"rows must have {len(self.headings)} cells like headings, got {len(row)}")

@@ -78,11 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="print versions, devices and which kernels run here")
     doctor.set_defaults(run=_doctor)
 
-    demo = commands.add_parser("demo", help="run the demonstration and write its figures")
+    demo = commands.add_parser("demo", help="run the papers in miniature and write a page with figures")
     demo.add_argument(
         "--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default: %(default)s"
     )
-    demo.add_argument("--budget", default=None, metavar="TIME", help="how much time to spend, e.g. 5m")
+    demo.add_argument(
+        "--parts",
+        nargs="+",
+        default=None,
+        metavar="PART",
+        help="what to run, such as soft-equivariance; default: all parts",
+    )
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     demo.set_defaults(run=_demo)
 
@@ -126,7 +132,7 @@ def _demo(options: argparse.Namespace) -> int:
     _require_extra_models()
     from equikernels.cli.demo import run
 
-    return run(out=out, budget=options.budget, seed=options.seed)
+    return run(out, options.seed, options.parts)
 
 
 def _certify(options: argparse.Namespace) -> int:

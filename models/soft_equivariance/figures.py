@@ -45,7 +45,7 @@ STYLE: Any = {
 }
 
 CAPTIONS: dict[str, tuple[str, str]] = {
-    "trade_off.png": (
+    "trade_off": (
         "What softness buys and costs",
         "Accuracy on upright and on rotated test images (above), and the change that turns make to the "
         "logits, as certified from the weights and as measured (below). Lines are means over training "
@@ -53,21 +53,21 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "upright digits and hurts with turned ones. The certificate depends on the size of the weights "
         "too, so that it need not grow with softness. At softness 1 both groups give the same network.",
     ),
-    "filters.png": (
+    "filters": (
         "What the first layer learns",
         "Six hidden units of the first training, the same in each column; purple and orange are the two "
         "signs, and each filter is scaled to its own largest weight. At softness 0 the filters of C_4 "
         "are symmetric under quarter turns; those of SO(2) are rings, with four free numbers out of 64. "
         "With softness, directions return.",
     ),
-    "turns.png": (
+    "turns": (
         "One digit, turned once",
         "By the spectral representation and by bilinear interpolation. At quarter turns they agree. "
         "Between them the spectral digit rings, because a stroke one pixel wide is not smooth, and some "
         "pixels leave the range from black to white (shown as black or white); in exchange nothing is "
         "lost, as the next figure shows.",
     ),
-    "twelve_turns.png": (
+    "twelve_turns": (
         "Twelve turns of 30 degrees",
         "Left: the digit after 0, 3, 6, 9 and 12 turns, one after the other. Right: how far k turns are "
         "from one single turn by the whole angle, over all test images (median, and the range of 90 % "
@@ -75,7 +75,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "interpolation blurs the image a little more in every turn.",
     ),
 }
-"""File name of every figure, its title, and a paragraph that explains it."""
+"""Name of every figure, its title, and a paragraph that explains it."""
 
 TITLES = {"C_4": "$C_4$: quarter turns", "SO(2)": "SO(2): every angle"}
 

@@ -103,6 +103,7 @@ class Result:
         numbers: by name; empty where it failed.
         failure: why it has none.
         seconds: the time of the training, over all interruptions.
+        processor_seconds: of all threads of the main process, which other work does not lengthen.
         date: the day it ended.
         conditions: device, processes, threads, machine and versions.
     """
@@ -113,6 +114,7 @@ class Result:
     numbers: Mapping[str, float]
     failure: str
     seconds: float
+    processor_seconds: float
     date: str
     conditions: Mapping[str, Any]
 
@@ -175,6 +177,7 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
         numbers,
         failure,
         float(metrics.get("seconds", 0.0)),
+        float(metrics.get("processor_seconds", 0.0)),
         datetime.date.today().isoformat(),
         metrics.get("conditions", {}),
     )
@@ -252,13 +255,13 @@ def make_page(experiment: Experiment, kept: Mapping[tuple[str, str, str], Result
 
 
 def _table(experiment: Experiment, done: Sequence[Result]) -> str:
-    headings = ["", *(column.heading for column in experiment.columns), "runs", "time"]
+    headings = ["", *(column.heading for column in experiment.columns), "runs", "processor time"]
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     for row in dict.fromkeys(result.row for result in done):
         own = [result for result in done if result.row == row]
         finished = [result for result in own if not result.failure]
         entries = [_entry(column, finished) for column in experiment.columns]
-        time = _time(sum(result.seconds for result in own))
+        time = _time(sum(result.processor_seconds for result in own))
         lines.append("| " + " | ".join([row, *entries, str(len(own)), time]) + " |")
     failed = [f"- {result.row}: failed, {result.failure}." for result in done if result.failure]
     return "\n".join([*lines, *([""] if failed else []), *failed])
@@ -278,10 +281,11 @@ def _conditions(experiment: Experiment, budget: Budget, cells: Sequence[Cell], d
     dates = sorted({result.date for result in done})
     devices = sorted({_device(result.conditions) for result in done})
     total = _time(sum(result.seconds for result in done))
+    processor = _time(sum(result.processor_seconds for result in done))
     spread = ", means ± standard deviations over them" if len(seeds) > 1 else ""
     lines = [
         f"`{experiment.command} --budget {budget}`",
-        f"{len(done)} of {len(cells)} runs, {total} together, {dates[0]}"
+        f"{len(done)} of {len(cells)} runs, {processor} of processor time in {total} together, {dates[0]}"
         + (f" to {dates[-1]}" if len(dates) > 1 else "")
         + f"; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}{spread}.",
         *(f"On {device}." for device in devices),

@@ -130,8 +130,10 @@ class _Training:
         if self.configuration.validation_data is not None:
             self.data["validation_fingerprint"] = self.validation_part.fingerprint
         self.batches = math.ceil(len(self.train_part) / self.options.batch_size)
-        self.begun = time.perf_counter()
-        self.seconds = float(run.read_metrics().get("seconds", 0.0))
+        self.begun, self.begun_processor = time.perf_counter(), time.process_time()
+        before = run.read_metrics()
+        self.seconds = float(before.get("seconds", 0.0))
+        self.processor_seconds = float(before.get("processor_seconds", 0.0))
 
     def run_to_end(self) -> dict[str, Any]:
         with ExitStack() as stack:
@@ -356,6 +358,10 @@ class _Training:
             "best": position.best,
             "last": position.last,
             "seconds": round(self.seconds + time.perf_counter() - self.begun, 3),
+            # Of all threads of the main process: what other work on the machine does not lengthen.
+            "processor_seconds": round(
+                self.processor_seconds + time.process_time() - self.begun_processor, 3
+            ),
             "samples_per_second": round(self.report.rate, 1),
             "conditions": run_conditions(self.processes),
         }

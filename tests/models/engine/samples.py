@@ -120,7 +120,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         for key, tensor in tensors.items():
             assert tensor.dtype == others[key].dtype
             assert torch.equal(tensor, others[key]), (name, key)
-    timed = ("seconds", "samples_per_second")
+    timed = ("seconds", "processor_seconds", "samples_per_second")
     left, right = (json.loads((folder / "metrics.json").read_text()) for folder in (one, other))
     for name in timed:
         assert left.pop(name) >= 0

@@ -6,19 +6,29 @@ import argparse
 import dataclasses
 import datetime
 import json
-import statistics
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 from equikernels.models.data import DataError
-from equikernels.models.engine.configuration import RunConfiguration
 from equikernels.models.engine.errors import ConfigurationError, NonFiniteError, RunError, Stopped
-from equikernels.models.engine.runs import Run, open_run
+from equikernels.models.engine.experiments import (
+    AFTER,
+    Budget,
+    Cell,
+    Column,
+    Experiment,
+    Result,
+    best_numbers,
+    finished_cells,
+    text_after,
+)
+from equikernels.models.engine.pages import make_page
+from equikernels.models.engine.runs import open_run
 from equikernels.models.engine.tasks import configuration_from
 from equikernels.models.engine.toml import to_toml
 from equikernels.models.engine.trainer import resume, train
@@ -34,93 +44,11 @@ __all__ = [
     "complete",
     "experiment_main",
     "experiment_options",
+    "finished_cells",
+    "make_page",
+    "read_record",
     "run_folder",
 ]
-
-Budget = Literal["cpu", "full"]
-"""What a table is made for: an hour or so of two processor cores, or what a paper did, on a GPU."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of an experiment.
-
-    Attributes:
-        row: the row of the table that it belongs to; runs of one row differ by their seeds.
-        configuration: of the run.
-    """
-
-    row: str
-    configuration: RunConfiguration[Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: its heading, the name of its number, and how that is printed."""
-
-    heading: str
-    number: str
-    format: str = ".4g"
-
-
-def best_numbers(run: Run) -> dict[str, float]:
-    """The validation numbers of the best epoch."""
-    best = run.read_metrics()["best"]
-    return {name: value for name, value in best.items() if name not in ("epoch", "step")}
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A table of runs, in two sizes that are never mixed.
-
-    Attributes:
-        name: of the page, and of the folder of its runs.
-        title, introduction: what the page begins with.
-        command: what makes the page, without its options.
-        cells: the runs of each budget, in the order in which they are done.
-        columns: of the table, after the name of the row.
-        measure: the numbers of a finished run, by name.
-        findings: what the finished cells of one budget say, as Markdown below its table; computed, so that no
-            sentence outlives its numbers.
-    """
-
-    name: str
-    title: str
-    introduction: str
-    command: str
-    cells: Mapping[Budget, Sequence[Cell]]
-    columns: Sequence[Column]
-    measure: Callable[[Run], Mapping[str, float]] = best_numbers
-    findings: Callable[[Mapping[Cell, Result]], str] | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is kept of a run.
-
-    Attributes:
-        budget, row, configuration: which one it is; the configuration as TOML.
-        numbers: by name; empty where it failed.
-        failure: why it has none.
-        seconds: the time of the training, over all interruptions.
-        processor_seconds: of all threads of the main process, which other work does not lengthen.
-        date: the day it ended.
-        conditions: device, processes, threads, machine and versions.
-    """
-
-    budget: Budget
-    row: str
-    configuration: str
-    numbers: Mapping[str, float]
-    failure: str
-    seconds: float
-    processor_seconds: float
-    date: str
-    conditions: Mapping[str, Any]
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.budget, self.row, self.configuration
 
 
 # -- running -------------------------------------------------------------------------------------------------
@@ -146,7 +74,7 @@ def complete(
     results = {}
     _write_page(experiment, page, kept)
     for cell in experiment.cells[budget]:
-        key = (budget, cell.row, to_toml(cell.configuration))
+        key = (budget, cell.row, cell.text)
         if key not in kept:
             kept[key] = _run_cell(experiment, budget, cell, runs)
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -162,18 +90,16 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
     numbers: Mapping[str, float] = {}
     failure = ""
     try:
-        if (folder / "run.toml").exists():
-            resume(folder)
-        else:
-            train(cell.configuration, folder)
+        _train_cell(experiment, budget, cell, runs)
         numbers = dict(experiment.measure(open_run(folder)))
     except NonFiniteError as error:
         failure = str(error)
-    metrics = open_run(folder).read_metrics()
+    # A cell whose first run failed has none of its own.
+    metrics = open_run(folder).read_metrics() if (folder / "run.toml").exists() else {}
     return Result(
         budget,
         cell.row,
-        to_toml(cell.configuration),
+        cell.text,
         numbers,
         failure,
         float(metrics.get("seconds", 0.0)),
@@ -186,8 +112,23 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
 def run_folder(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> Path:
     """Where the run of a cell is, or will be, in the folder of all runs."""
     # Another configuration has another folder, so that none is taken for this one.
-    text = f"{cell.row}\n{to_toml(cell.configuration)}"
-    return runs / experiment.name / budget / blake2b(text.encode(), digest_size=6).hexdigest()
+    digest = blake2b(f"{cell.row}\n{cell.text}".encode(), digest_size=6).hexdigest()
+    return runs / experiment.name / budget / digest
+
+
+def _train_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> None:
+    """Begin a cell's run or go on with it, after the one that it starts from."""
+    folder = run_folder(experiment, budget, cell, runs)
+    configuration = cell.configuration
+    if cell.after is not None:
+        _train_cell(experiment, budget, cell.after, runs)
+        initial = str(run_folder(experiment, budget, cell.after, runs))
+        training = dataclasses.replace(configuration.training, initial=initial)
+        configuration = dataclasses.replace(configuration, training=training)
+    if (folder / "run.toml").exists():
+        resume(folder)
+    else:
+        train(configuration, folder)
 
 
 def read_record(path: Path) -> dict[tuple[str, str, str], Result]:
@@ -217,95 +158,20 @@ def read_record(path: Path) -> dict[tuple[str, str, str], Result]:
 
 def _as_of_today(text: str) -> str:
     """A configuration with the defaults of later options; as it is, where it means nothing any more."""
+    own, after, rest = text.partition(AFTER)
+    if after:
+        row, *lines = rest.splitlines()
+        earlier = "".join(f"{line.removeprefix('# ')}\n" for line in lines)
+        return text_after(_as_of_today(own), row, _as_of_today(earlier))
     try:
         return to_toml(configuration_from(tomllib.loads(text), "a record"))
     except ConfigurationError:
         return text
 
 
-# -- the page ------------------------------------------------------------------------------------------------
-
-
 def _write_page(experiment: Experiment, page: Path, kept: Mapping[tuple[str, str, str], Result]) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, make_page(experiment, kept))
-
-
-def make_page(experiment: Experiment, kept: Mapping[tuple[str, str, str], Result]) -> str:
-    """The page as Markdown: a section with a table of its own for each budget that has results."""
-    parts = [f"# {experiment.title}", experiment.introduction.strip()]
-    for budget in get_args(Budget):
-        cells = experiment.cells.get(budget, ())
-        found = {
-            cell: kept[key]
-            for cell in cells
-            if (key := (budget, cell.row, to_toml(cell.configuration))) in kept
-        }
-        done = list(found.values())
-        if done:
-            parts += [
-                f"## Budget {budget}",
-                _conditions(experiment, budget, cells, done),
-                _table(experiment, done),
-            ]
-        finished = {cell: result for cell, result in found.items() if not result.failure}
-        if finished and experiment.findings is not None:
-            parts.append(experiment.findings(finished).strip())
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(experiment: Experiment, done: Sequence[Result]) -> str:
-    headings = ["", *(column.heading for column in experiment.columns), "runs", "processor time"]
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    for row in dict.fromkeys(result.row for result in done):
-        own = [result for result in done if result.row == row]
-        finished = [result for result in own if not result.failure]
-        entries = [_entry(column, finished) for column in experiment.columns]
-        time = _time(sum(result.processor_seconds for result in own))
-        lines.append("| " + " | ".join([row, *entries, str(len(own)), time]) + " |")
-    failed = [f"- {result.row}: failed, {result.failure}." for result in done if result.failure]
-    return "\n".join([*lines, *([""] if failed else []), *failed])
-
-
-def _entry(column: Column, results: Sequence[Result]) -> str:
-    """Mean ± standard deviation over the runs of a row."""
-    values = [result.numbers[column.number] for result in results if column.number in result.numbers]
-    if not values:
-        return "-"
-    mean = format(statistics.fmean(values), column.format)
-    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), column.format)}"
-
-
-def _conditions(experiment: Experiment, budget: Budget, cells: Sequence[Cell], done: Sequence[Result]) -> str:
-    seeds = sorted({cell.configuration.seed for cell in cells})
-    dates = sorted({result.date for result in done})
-    devices = sorted({_device(result.conditions) for result in done})
-    total = _time(sum(result.seconds for result in done))
-    processor = _time(sum(result.processor_seconds for result in done))
-    spread = ", means ± standard deviations over them" if len(seeds) > 1 else ""
-    lines = [
-        f"`{experiment.command} --budget {budget}`",
-        f"{len(done)} of {len(cells)} runs, {processor} of processor time in {total} together, {dates[0]}"
-        + (f" to {dates[-1]}" if len(dates) > 1 else "")
-        + f"; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}{spread}.",
-        *(f"On {device}." for device in devices),
-    ]
-    return "\n\n".join([lines[0], " ".join(lines[1:])])
-
-
-def _device(conditions: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in conditions.get("versions", {}).items())
-    device = conditions.get("device", "an unknown device")
-    processes, threads = conditions.get("processes", "?"), conditions.get("threads", "?")
-    return (
-        f"{device} ({conditions.get('machine', '?')}), processes: {processes}, threads: {threads}; {versions}"
-    )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 # -- command line --------------------------------------------------------------------------------------------

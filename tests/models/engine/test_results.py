@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
+    Result,
     complete,
     experiment_main,
     experiment_options,
+    finished_cells,
     make_page,
     read_record,
     run_folder,
 )
+from equikernels.models.engine.toml import to_toml
 from tests.models.engine.samples import configured
 
 
@@ -184,13 +189,69 @@ def test_mistakes_of_an_experiment_are_one_line(tmp_path: Path, capsys: pytest.C
 
 def test_a_record_outlives_new_options_and_lost_tasks(tmp_path: Path) -> None:
     """A line from before an option came counts as one with the option's default."""
-    complete(EXPERIMENT, "cpu", **places(tmp_path))
+    further = Cell("further", CELLS[1].configuration, after=CELLS[0])
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [*CELLS, further]})
+    found = complete(experiment, "cpu", **places(tmp_path))
     record = places(tmp_path)["record"]
     known = list(read_record(record))
+    assert finished_cells(experiment, "cpu", read_record(record)) == found
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     for line in lines:
-        assert "validation_options = []\n" in line["configuration"]
-        line["configuration"] = line["configuration"].replace("validation_options = []\n", "")
+        times = 1 + (line["row"] == "further")
+        assert line["configuration"].count("validation_options = []\n") == times
+        for option in ("# validation_options = []\n", "validation_options = []\n"):
+            line["configuration"] = line["configuration"].replace(option, "")
     lost = {**lines[0], "configuration": 'task = "forgotten"\n'}
     record.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lost]))
     assert list(read_record(record)) == [*known, ("cpu", "narrow", 'task = "forgotten"\n')]
+
+
+def test_a_cell_starts_from_the_best_weights_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    real = results.train
+    monkeypatch.setattr(results, "train", lambda c, folder: (begun.append((c, folder)), real(c, folder))[1])
+    first = CELLS[0]
+    second = Cell("further", cell("further", 5, hidden=2).configuration, after=first)
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [first, second]})
+    complete(experiment, "cpu", **places(tmp_path))
+    folder = run_folder(experiment, "cpu", first, tmp_path / "runs")
+    assert [path for _, path in begun] == [
+        folder,
+        run_folder(experiment, "cpu", second, tmp_path / "runs"),
+    ]
+    assert begun[1][0].training.initial == str(folder)
+    assert begun[1][0].seed == 5
+    # Where the runs lie changes nothing; from which run it starts does.
+    assert str(tmp_path) not in second.text
+    other = dataclasses.replace(second, after=CELLS[1])
+    assert other.text != second.text
+    # The first run is made again where only the second is missing.
+    shutil.rmtree(tmp_path / "runs")
+    record = tmp_path / "docs" / "widths.jsonl"
+    record.write_text(record.read_text().splitlines(keepends=True)[0])
+    begun.clear()
+    complete(experiment, "cpu", **places(tmp_path))
+    assert len(begun) == 2
+    assert len(record.read_text().splitlines()) == 2
+    with pytest.raises(ValueError, match=r"after, training\.initial: expected at most one, got both"):
+        Cell("both", begun[1][0], after=first)
+
+
+def test_a_cell_whose_first_run_fails_fails_too(tmp_path: Path) -> None:
+    bad = cell("bad", 0, poisoned=tuple(range(1797)))
+    second = Cell("further", CELLS[0].configuration, after=bad)
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [second]})
+    (result,) = complete(experiment, "cpu", **places(tmp_path)).values()
+    assert "the loss is not finite" in result.failure
+    assert result.seconds == 0
+
+
+def test_numbers_that_are_not_finite_are_printed() -> None:
+    found = [
+        Result("cpu", "row", to_toml(c.configuration), {"loss": math.inf}, "", 1.0, 1.0, "2026-01-01", {})
+        for c in CELLS[:2]
+    ]
+    kept = {(r.budget, CELLS[0].row, r.configuration): r for r in found}
+    assert "inf ± nan" in make_page(EXPERIMENT, kept)

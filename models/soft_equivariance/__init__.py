@@ -1,5 +1,6 @@
 """Soft equivariance in practice ("Tunable Soft Equivariance with Guarantees", arXiv 2603.26657)."""
 
+from equikernels.models.soft_equivariance.soft_grid import PriorLinear, SoftGridClassifier
 from equikernels.models.soft_equivariance.trajectories import (
     SoftTrajectoryTransformer,
     constant_velocity,
@@ -7,4 +8,11 @@ from equikernels.models.soft_equivariance.trajectories import (
 )
 from equikernels.models.soft_equivariance.vision import SoftViT
 
-__all__ = ["SoftTrajectoryTransformer", "SoftViT", "constant_velocity", "standing_still"]
+__all__ = [
+    "PriorLinear",
+    "SoftGridClassifier",
+    "SoftTrajectoryTransformer",
+    "SoftViT",
+    "constant_velocity",
+    "standing_still",
+]

@@ -1,4 +1,4 @@
-"""The task "soft-vit", a classifier of images; the tasks of vectors come from their own modules."""
+"""The task "soft-vit", a classifier of images; the package's other tasks come from modules of their own."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ from equikernels.models.engine import (
     register_task,
 )
 from equikernels.models.engine.configuration import check_at_least
+from equikernels.models.soft_equivariance.soft_grid_task import SoftGridOptions, SoftGridTask
 from equikernels.models.soft_equivariance.trajectory_task import SoftTrajectoriesTask, TrajectoryOptions
 from equikernels.models.soft_equivariance.vision import SoftViT
 
-__all__ = ["SoftTrajectoriesTask", "SoftViTTask", "TrajectoryOptions", "ViTOptions"]
+__all__ = [
+    "SoftGridOptions",
+    "SoftGridTask",
+    "SoftTrajectoriesTask",
+    "SoftViTTask",
+    "TrajectoryOptions",
+    "ViTOptions",
+]
 
 
 # -- images --------------------------------------------------------------------------------------------------

@@ -103,9 +103,10 @@ class Result:
         numbers: by name; empty where it failed.
         failure: why it has none.
         seconds: the time of the training, over all interruptions.
-        processor_seconds: of all threads of the main process, which other work does not lengthen.
         date: the day it ended.
         conditions: device, processes, threads, machine and versions.
+        processor_seconds: of all threads of the main process, which other work does not lengthen; 0 where
+            they were not counted.
     """
 
     budget: Budget
@@ -114,9 +115,9 @@ class Result:
     numbers: Mapping[str, float]
     failure: str
     seconds: float
-    processor_seconds: float
     date: str
     conditions: Mapping[str, Any]
+    processor_seconds: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -103,9 +103,9 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
         numbers,
         failure,
         float(metrics.get("seconds", 0.0)),
-        float(metrics.get("processor_seconds", 0.0)),
         datetime.date.today().isoformat(),
         metrics.get("conditions", {}),
+        float(metrics.get("processor_seconds", 0.0)),
     )
 
 

@@ -250,7 +250,7 @@ def test_a_cell_whose_first_run_fails_fails_too(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_printed() -> None:
     found = [
-        Result("cpu", "row", to_toml(c.configuration), {"loss": math.inf}, "", 1.0, 1.0, "2026-01-01", {})
+        Result("cpu", "row", to_toml(c.configuration), {"loss": math.inf}, "", 1.0, "2026-01-01", {})
         for c in CELLS[:2]
     ]
     kept = {(r.budget, CELLS[0].row, r.configuration): r for r in found}

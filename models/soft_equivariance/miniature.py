@@ -55,6 +55,15 @@ class Settings:
     random_angles: int = 20
 
     @property
+    def description(self) -> str:
+        """The settings in a sentence."""
+        return (
+            f"{self.hidden} hidden units, {self.epochs} epochs, {self.seeds} training seeds, "
+            f"{self.test_images} test images, turned by all elements of C_4 "
+            f"and by {12 + self.random_angles} angles of SO(2)."
+        )
+
+    @property
     def steps(self) -> int:
         """How many steps are reported: epochs and certificates of every model, the turns, the figures."""
         models = self.seeds * len(GROUPS) * len(self.softness)
@@ -104,7 +113,7 @@ def run(seed: int, report: Report, settings: Settings = Settings()) -> Miniature
         pictures=pictures,
         headings=HEADINGS,
         rows=table_rows(curves, results),
-        note=NOTE,
+        note=f"{settings.description} {NOTE}",
     )
 
 

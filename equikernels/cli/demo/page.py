@@ -15,13 +15,12 @@ STYLE = """
 * { box-sizing: border-box; }
 body { font: 1rem/1.6 system-ui, "DejaVu Sans", sans-serif; color: var(--ink); margin: 0; background: #fff; }
 header { background: #f2f6fa; border-bottom: 3px solid var(--accent); padding: 2.2rem 0 1.6rem; }
-header > *, main { max-width: 62rem; margin-left: auto; margin-right: auto; padding: 0 1.2rem; }
+header > div, main { max-width: 62rem; margin-left: auto; margin-right: auto; padding: 0 1.2rem; }
 main { padding-bottom: 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.25; margin-top: 0; margin-bottom: .5rem; }
 h2 { font-size: 1.35rem; line-height: 1.3; margin: 3.2rem 0 .7rem; }
 p { margin: .7rem 0; }
 a { color: var(--accent); }
-header p { margin-top: .6rem; margin-bottom: .6rem; }
 .tally { font-weight: 600; }
 .unfinished { font-weight: 600; color: #8f3500; }
 .wide { overflow-x: auto; }
@@ -30,6 +29,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; line-height: 1
 th, td { text-align: left; vertical-align: top; padding: .42rem .9rem .42rem 0; }
 td { border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--accent); vertical-align: bottom; }
+.numbers { min-width: 36rem; }
 .claims tbody th { padding-top: 1.2rem; border-bottom: 1px solid var(--line); }
 .claims td:first-child { width: 44%; }
 .verdict { display: inline-block; border-radius: .8rem; padding: .02rem .65rem; font-weight: 600;
@@ -44,7 +44,7 @@ figcaption, .note { font-size: .9rem; line-height: 1.5; color: var(--quiet); }
 figcaption b { color: var(--ink); }
 """
 
-TITLE = "equikernels: four papers in miniature"
+TITLE = "equikernels: papers in miniature"
 
 INTRODUCTION = (
     "Each part trains the model of one paper, small, on real data that comes with the libraries, and checks "
@@ -78,18 +78,18 @@ def page(done: Sequence[FinishedPart], waiting: Sequence[str], conditions: Mappi
 <style>{STYLE}</style>
 </head>
 <body>
-<header>
+<header><div>
 <h1>{TITLE}</h1>
 <p>{INTRODUCTION}</p>
 <p class="tally">{_tally(done)}</p>
-{unfinished}</header>
+{unfinished}</div></header>
 <main>
 <h2>Verdicts</h2>
 {_claims(done)}
 {"".join(map(_section, done))}
 <h2 id="repeat">How to repeat this</h2>
-<p>Run the command below. The same command gives the same numbers on the same machine; all of them are in
-<a href="results.json">results.json</a>.</p>
+<p>Run the command below. The same command gives the same numbers on the same machine. Claims and tables are
+also in <a href="results.json">results.json</a>.</p>
 <div class="wide"><table class="facts"><tbody>
 {facts}
 </tbody></table></div>

@@ -46,6 +46,8 @@ def test_it_gives_claims_a_table_and_four_figures(found: Miniature) -> None:
     assert found.claims[0].measured.endswith(f"over {checks} checks")
     assert [row[:2] for row in found.rows] == list(itertools.product(("C_4", "SO(2)"), ("0", "0.5")))
     assert all("±" in row[5] for row in found.rows)
+    assert found.note.startswith("8 hidden units, 1 epochs, 2 training seeds, 40 test images")
+    assert "by 14 angles of SO(2)" in found.note
     assert [picture.name for picture in found.pictures] == list(figures.CAPTIONS)
     assert all(isinstance(picture.figure, Figure) for picture in found.pictures)
     assert len({picture.figure for picture in found.pictures}) == 4

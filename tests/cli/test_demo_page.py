@@ -53,7 +53,7 @@ def finished(name: str, *verdicts: bool | None) -> FinishedPart:
 
 
 def test_page_is_well_formed_and_shows_everything() -> None:
-    done = [finished("soft-equivariance", True, None), finished("spatial-vae", False)]
+    done = [finished("soft-equivariance", True, True, None), finished("spatial-vae", False)]
     outline = Outline(page(done, [], CONDITIONS))
     for part in done:
         found = part.miniature
@@ -62,7 +62,7 @@ def test_page_is_well_formed_and_shows_everything() -> None:
         for claim in found.claims:
             assert f"{claim.claim} {claim.measured} {claim.verdict}" in outline.text
         assert found.pictures[0].caption in outline.text
-    assert "Claims: 1 hold, 1 fail. Observations: 1." in outline.text
+    assert "Claims: 2 hold, 1 fail. Observations: 1." in outline.text
     assert "equikernels demo --seed 4" in outline.text
     assert "torch <2>, numpy 3" in outline.text
     assert "Not done" not in outline.text

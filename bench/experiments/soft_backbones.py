@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from bench.experiments.soft_backbones_figure import backbones_figure
@@ -303,6 +304,15 @@ def make_page(results: Sequence[Result], budget: str, date: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def draw(results: Sequence[Result]) -> Figure:
+    """The figure of the features' errors."""
+    errors = {
+        name: [[r.features for r in results if (r.backbone, r.softness) == (name, level)] for level in LEVELS]
+        for name in dict.fromkeys(r.backbone for r in results)
+    }
+    return backbones_figure(errors, LEVELS)
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--budget", choices=SEEDS, default="cpu", help="cpu: three seeds, full: ten")
@@ -325,16 +335,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
         write_text(
             folder / f"{NAME}.md", make_page(results, options.budget, datetime.date.today().isoformat())
         )
-        figure = backbones_figure(
-            {
-                name: [
-                    [r.features for r in results if (r.backbone, r.softness) == (name, level)]
-                    for level in LEVELS
-                ]
-                for name in BACKBONES
-            },
-            LEVELS,
-        )
+        figure = draw(results)
         figure.savefig(root / "docs" / "figures" / f"{NAME}.png", dpi=110)
     except OSError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)

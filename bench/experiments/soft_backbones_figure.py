@@ -12,8 +12,6 @@ from equikernels.models.soft_equivariance.figures import BLUE, GREEN, ORANGE, ST
 
 FAMILIES = ("ViT and DINOv2", "ResNet", "SegFormer")
 LOOKS = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^:"))
-FLOOR = 1e-17
-"""Drawn in place of zero."""
 
 
 def family(name: str) -> str:
@@ -29,16 +27,16 @@ def backbones_figure(errors: Mapping[str, Sequence[Sequence[float]]], levels: Se
         levels: of softness.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 4.2), layout="constrained")
+        figure = Figure(figsize=(11.5, 3.8), layout="constrained")
         grid = figure.subplots(1, len(FAMILIES), sharey=True)
         for axes, title in zip(grid, FAMILIES, strict=True):
             own = [name for name in errors if family(name) == title]
             for name, (colour, style) in zip(own, LOOKS, strict=False):
-                values = np.maximum(np.array(errors[name]), FLOOR)
+                values = np.array(errors[name])
                 axes.fill_between(levels, values.min(1), values.max(1), color=colour, alpha=0.18, linewidth=0)
                 label = name.removeprefix(f"{title}, ")
                 axes.plot(levels, values.mean(1), style, color=colour, label=label)
-            axes.set_yscale("log")
+            axes.set_ylim(bottom=0)
             axes.set_title(title)
             axes.set_xlabel("softness s")
             axes.set_xticks(levels)

@@ -21,11 +21,14 @@ from equikernels.models.engine import (
     register_task,
 )
 from equikernels.models.engine.configuration import check_at_least
+from equikernels.models.soft_equivariance.regression_task import RegressionOptions, SoftRegressionTask
 from equikernels.models.soft_equivariance.soft_grid_task import SoftGridOptions, SoftGridTask
 from equikernels.models.soft_equivariance.trajectory_task import SoftTrajectoriesTask, TrajectoryOptions
 from equikernels.models.soft_equivariance.vision import SoftViT
 
 __all__ = [
+    "RegressionOptions",
+    "SoftRegressionTask",
     "SoftGridOptions",
     "SoftGridTask",
     "SoftTrajectoriesTask",

@@ -10,6 +10,7 @@ import numpy as np
 from equikernels.models.data.columns import Column, Content, ValueColumn, label_column
 from equikernels.models.data.errors import library, reading
 from equikernels.models.data.pixels import PixelColumn
+from equikernels.models.data.readers import invariant_regression
 from equikernels.models.data.readers.pictures import as_size, fit
 from equikernels.models.data.readers.scenes import read_scenes
 from equikernels.models.data.two_domains import simulate_two_domains
@@ -79,4 +80,5 @@ NAMES: dict[str, Callable[..., Content]] = {
     "photographs": read_photographs,
     "two-domains": read_two_domains,
     "scenes": read_scenes,
+    "invariant-regression": invariant_regression.read,
 }

@@ -84,8 +84,8 @@ def run(seed: int, report: Report) -> Miniature:
         title="Latent group actions",
         introduction=(
             "An autoencoder learns to turn pictures by turning their latent. Handwritten digits turn by any "
-            "angle under a white square that stays, at a random place of every image, so that only some of the "
-            "latent channels may turn: which ones is learned, by a mask, or it is the first half (manual), or "
+            "angle under a white square that stays, at a random place of every image: only some of the "
+            "latent channels may turn. Which ones is learned, by a mask, or it is the first half (manual) or "
             "all (none). In scenes made of an object that turns and a background that stays, in layers of "
             "their own, the true mask is known, and the one that is found is compared with it."
         ),
@@ -230,7 +230,7 @@ def _pictures(
             "latent_swapped",
             "What varies of one image, what stays of another",
             "Each picture is decoded from the varying channels of the image at the left of its row and the "
-            "other channels of the one above its column. Where the partition is right, it has the digit of its "
+            "other channels of the one above its column. If the partition is right, it has the digit of its "
             "row and the square of its column. Framed pictures have both parts of one image.",
             swapped_parts(model, few.x[:5]),
         ),

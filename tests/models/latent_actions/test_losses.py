@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equikernels.group import SO2, SO3, CubeGroup, CyclicGroup, Group
-from equikernels.models.latent_actions.losses import act_on_varying, consistency, mean_square
+from equikernels.models.latent_actions.losses import act_on_varying, consistency, keeps_lengths, mean_square
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 LOGITS = torch.tensor([1.2, -0.7, 0.3, -0.1, 2.0], dtype=torch.float64)
@@ -201,3 +201,44 @@ def test_mean_square_of_half_precision_is_taken_in_float32() -> None:
     a, b = torch.full((3, 7), 300.0, dtype=torch.float16), torch.full((3, 7), -300.0, dtype=torch.float16)
     assert float(mean_square(a, b)) == 360000.0
     assert math.isclose(float(mean_square(a.double(), b)), 360000.0)
+
+
+@pytest.mark.parametrize("estimator", ["ste", "counterfactual"])
+@pytest.mark.parametrize(("group", "method", "dimensions"), CASES)
+def test_a_free_target_changes_gradients_and_no_value(
+    group: Group, method: str, dimensions: int, estimator: str
+) -> None:
+    z, target = (values.requires_grad_() for values in latents(dimensions))
+    g = elements(group, 3)
+    options: dict[str, Any] = {
+        "group": group, "threshold": 0.5, "method": method, "estimator": estimator
+    }  # fmt: skip
+    stopped = consistency(z, g, LOGITS, target, **options)
+    free = consistency(z, g, LOGITS, target, **options, free_target=True)
+    for one, other in zip(stopped, free, strict=True):
+        torch.testing.assert_close(one, other, **TOLERANCE)
+    assert torch.autograd.grad(stopped[1] + stopped[2], target, allow_unused=True)[0] is None
+    (found,) = torch.autograd.grad(free[1] + free[2], target)
+    M = channelwise((LOGITS > 0).double(), dimensions)
+    y = group.act(z, g, method=method).detach()
+    expected = 2 * (M * (target - y) + (1 - M) * (target - z)).detach() / z.numel()
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("group", "method", "expected"),
+    [
+        (CyclicGroup(4), "auto", True), (CyclicGroup(2), "auto", True), (CubeGroup(), "auto", True),
+        (CyclicGroup(4), "bilinear", False), (CyclicGroup(6), "auto", False), (SO2(), "auto", False),
+        (SO2(), "spectral", True), (SO2(), "shear", True), (SO2(), "bicubic", False), (SO3(), "auto", False),
+    ],
+)  # fmt: skip
+def test_lengths_are_kept_where_it_is_said(group: Group, method: str, expected: bool) -> None:
+    z = latents(3 if isinstance(group, (SO3, CubeGroup)) else 2)[0]
+    g = elements(group, 3)
+    g = g % group.n if isinstance(group, CyclicGroup) else g
+    moved_z = group.act(z, g, method=method)
+    if method != "bilinear":  # quarter turns, which interpolation leaves exact
+        kept = torch.allclose(moved_z.flatten(1).norm(dim=1), z.flatten(1).norm(dim=1), rtol=1e-10)
+        assert kept == expected
+    assert keeps_lengths(group, method) == expected

@@ -228,3 +228,39 @@ def test_method_is_that_of_the_group() -> None:
     torch.testing.assert_close(model.act(z, theta), SO2().act(z, theta, method="spectral"))
     with pytest.raises(ValueError, match=r"^method: expected one of"):
         make(SO2(), method="best").act(z, theta)
+
+
+class Scaled(nn.Module):
+    """An encoder whose one parameter is the size of its latents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.size * x
+
+
+@pytest.mark.parametrize(("target", "grows"), [("stopped", True), ("free", False), ("auto", False)])
+def test_latents_run_after_a_stopped_target_that_is_longer(target: str, grows: bool) -> None:
+    model = LatentActionModel(Scaled(), nn.Identity(), SO2(), 1, partition="none", target=target)
+    x, g = images(), torch.full((3,), 0.7, dtype=torch.float64)
+    gx = 1.2 * SO2().act(x, g)
+    model.loss(x, gx, g)["varying"].backward()
+    gradient = float(model.encoder.size.grad)  # type: ignore[arg-type, union-attr]
+    length = float(SO2().act(x, g).square().mean())
+    assert gradient == pytest.approx(2 * length * ((1 - 1.2) if grows else (1 - 1.2) ** 2))
+    assert (gradient < 0) == grows
+
+
+def test_the_target_is_free_where_lengths_are_lost() -> None:
+    assert [make(group).free_target for group in (CyclicGroup(4), SO2())] == [False, True]
+    assert [make(SO3(), dimensions=3).free_target, make(CubeGroup(), dimensions=3).free_target] == [
+        True,
+        False,
+    ]
+    assert not make(SO2(), method="spectral").free_target
+    assert not make(SO2(), target="stopped").free_target
+    assert make(CyclicGroup(4), target="free").free_target
+    with pytest.raises(ValueError, match=r"^target: expected one of auto, stopped, free, got 'both'"):
+        make(target="both")

@@ -20,7 +20,7 @@ from equikernels.models.data.errors import data_error, file_size, library, readi
 from equikernels.models.data.pixels import to_pixels
 from equikernels.models.data.readers.mrc import image_stack
 
-__all__ = ["read"]
+__all__ = ["image_table", "read"]
 
 _GROUP = "rlnOpticsGroup"
 _REFERENCE = re.compile(r"(?:(?P<section>\d{1,9})@)?(?P<stack>.+)")
@@ -63,6 +63,23 @@ def read(
         path, table[images].astype(str).tolist(), path.parent if root is None else Path(root)
     )
     return Content({"image": particles, **found}, (path, *(stack.path for stack in particles.stacks)))
+
+
+def image_table(path: Path, images: str = "rlnImageName") -> tuple[dict[str, Any], str, tuple[int, int]]:
+    """All tables of a file by name, as pandas has them, the name of that of the images, and (H, W).
+
+    Args:
+        images: the column of references.
+
+    Raises:
+        DataError: no such table, or images that are not there.
+    """
+    tables = _tables(path)
+    name, table = _particles(path, tables, images)
+    if not len(table):
+        raise data_error(path, f"rows in the table {name!r}", "none")
+    height, width = _stacked(path, table[images].astype(str).tolist(), path.parent).field.shape[1:]
+    return tables, name, (height, width)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,7 @@ class SpatialVAE(nn.Module):
             baseline of a fixed pose.
         decoder: "plain" draws all pixels at once from the content: with rotation and translation off, the
             baseline of an ordinary variational autoencoder.
-        backend: of `equikernels.ops.coordinate_mlp`; "reference" for derivatives of higher order, and on a
-            GPU, where the operation has no other yet.
+        backend: of `equikernels.ops.coordinate_mlp`; "reference" for derivatives of higher order.
 
     The parameters are float32 as made; `model.double()` works in float64. Images are of the same dtype.
 

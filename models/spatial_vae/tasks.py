@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from equikernels.models.engine.configuration import check_at_least
 from equikernels.models.spatial_vae.ctf import ContrastTransfer, apply_transfer, check_columns
 from equikernels.models.spatial_vae.decoders import Activation
 from equikernels.models.spatial_vae.model import Decoder, Likelihood, Mask, SpatialVAE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SpatialVAEOptions", "SpatialVAETask"]
 
@@ -58,7 +61,7 @@ class SpatialVAEOptions:
         ctf: star compares images as the microscope would see them, by the columns of a STAR file of RELION;
             not with bernoulli.
         pixel_size: In Angstrom, for ctf; without it that of the STAR file.
-        backend: Implementation of the decoder; without it the best one for the device. A GPU needs reference.
+        backend: Implementation of the decoder; without it the best one for the device.
     """
 
     latent_dim: int = 2
@@ -170,6 +173,21 @@ class SpatialVAETask(Task[SpatialVAEOptions]):
             zeros = torch.zeros_like(noise)
             at_mean -= count * float(model.loss(images, zeros, transfer=transfer)["loss"])
         return {"elbo": sampled / len(batches.indices), "elbo_at_mean": at_mean / len(batches.indices)}
+
+    def figures(self, model: nn.Module, batches: Batches) -> dict[str, Figure]:
+        """Some images at their poses and at none, the way between two, and the plane of two contents."""
+        from equikernels.models.spatial_vae.figures import interpolation, manifold, reconstructions
+
+        assert isinstance(model, SpatialVAE)
+        batch, _ = next(iter(batches))
+        images = batch["image"]
+        drawn = {
+            "reconstructions": reconstructions(model, images[:10]),
+            "interpolation": interpolation(model, images[0], images[-1]),
+        }
+        if model.latent_dim == 2:
+            drawn["manifold"] = manifold({"content at pose zero": model})
+        return drawn
 
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         """The posterior's means: angle in radians, shift in pixels, content; and the image they draw.

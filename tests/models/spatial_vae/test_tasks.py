@@ -54,6 +54,8 @@ def test_two_steps_and_what_follows(tmp_path: Path) -> None:
         "theta": (), "shift": (2,), "z": (2,), "reconstruction": (1, 8, 8),
     }  # fmt: skip
     assert generate_samples(run, 3)["image"].shape == (3, 1, 8, 8)
+    drawn = {path.name for path in (tmp_path / "run/figures").iterdir()}
+    assert drawn == {"reconstructions.png", "interpolation.png", "manifold.png"}
 
 
 def test_the_command_line_trains_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +105,12 @@ def test_baselines_can_be_asked_for() -> None:
         draws = SampleDraws(0, 0, batch["index"])
         assert list(task.loss(model, batch, draws)) == ["loss", "reconstruction", "kl_z"]
         assert list(task.infer(model, batch, draws)) == ["z", "reconstruction"]
+
+
+def test_the_plane_of_contents_is_drawn_where_there_are_two() -> None:
+    task, model = task_and_model(latent_dim=3)
+    batches = Batches(DIGITS, torch.arange(10), 5, seed=0, epoch=-1)
+    assert sorted(task.figures(model, batches)) == ["interpolation", "reconstructions"]
 
 
 def test_mistakes_are_one_line() -> None:

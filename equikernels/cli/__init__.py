@@ -1,4 +1,5 @@
-"""The command line: ``equikernels doctor | demo | certify | train | evaluate | infer | generate``.
+"""The command line: ``equikernels doctor | demo | certify | train | evaluate | infer | generate |
+pictures``.
 
 Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 130 interrupted, 143 terminated.
 """
@@ -49,15 +50,22 @@ _MODEL_COMMANDS = {
     "evaluate": "measure a trained model",
     "infer": "apply a trained model to data",
     "generate": "let a trained model make samples",
+    "pictures": "let a diffusion pipeline draw training images",
 }
 
 
 def _model_command(name: str, words: Sequence[str]) -> int:
     _require_extra_models()
-    from equikernels.cli import running, train
+    from equikernels.cli import pictures, running, train
 
-    command: Callable[[Sequence[str]], int] = train.run if name == "train" else getattr(running, name)
-    return command(words)
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": train.run,
+        "evaluate": running.evaluate,
+        "infer": running.infer,
+        "generate": running.generate,
+        "pictures": pictures.pictures,
+    }
+    return commands[name](words)
 
 
 class UserError(Exception):

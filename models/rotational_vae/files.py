@@ -22,19 +22,19 @@ def load_autoencoder(source: str | os.PathLike[str]) -> AutoencoderKL:
 
     Args:
         source: a folder that `save_pretrained` wrote, the folder of a pipeline with one in its folder "vae",
-            or a name on the Hugging Face hub.
+            or a name on the Hugging Face hub: OWNER/NAME, or OWNER/NAME/vae for one in a pipeline's folder.
 
     Raises:
-        FileNotFoundError: neither.
+        FileNotFoundError: none of these.
     """
     from diffusers import AutoencoderKL
 
     place = Path(source)
     if (place / "model_index.json").exists():
         place = place / "vae"
-    name = str(place) if place.exists() else os.fspath(source)
+    name, inside = (str(place), None) if place.exists() else _hub_name(os.fspath(source))
     try:
-        vae = AutoencoderKL.from_pretrained(name)
+        vae = AutoencoderKL.from_pretrained(name, subfolder=inside)
     except OSError as error:
         reason = str(error).partition("\n")[0]
         raise FileNotFoundError(
@@ -43,6 +43,17 @@ def load_autoencoder(source: str | os.PathLike[str]) -> AutoencoderKL:
     if vae.config.get(SYMMETRIC):
         symmetrise(vae)
     return vae
+
+
+def _hub_name(source: str) -> tuple[str, str | None]:
+    """A name on the hub, and the folder inside that it may name.
+
+    >>> _hub_name("owner/pipeline/vae"), _hub_name("owner/vae")
+    (('owner/pipeline', 'vae'), ('owner/vae', None))
+    """
+    owner, _, rest = source.partition("/")
+    name, _, inside = rest.partition("/")
+    return (f"{owner}/{name}", inside) if inside else (source, None)
 
 
 def save_autoencoder(vae: AutoencoderKL, folder: str | os.PathLike[str]) -> None:

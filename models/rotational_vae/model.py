@@ -253,7 +253,8 @@ class RotationalVAE(nn.Module):
 
         Returns:
             float64 (K, B) on the CPU by name: "round_trip_mse", "round_trip_mse_unit", "psnr", "encoder",
-            "decoder". The latents are the modes of the posteriors, whatever the mode of the module.
+            "decoder", and "ssim" of images that are large enough. The latents are the modes of the
+            posteriors, whatever the mode of the module.
         """
         self._check_images(x)
         rows = self.group.check(elements).reshape(-1).to(x.device)

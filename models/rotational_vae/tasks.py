@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,13 @@ from equikernels.models.engine.tasks import Task, register_task
 from equikernels.models.rotational_vae.elements import element_name
 from equikernels.models.rotational_vae.model import RotationalVAE
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["RotationalVAEOptions", "RotationalVAETask"]
+
+# How many images a figure shows.
+SHOWN = 3
 
 GROUPS: dict[str, Group] = {
     "C_2": CyclicGroup(2),
@@ -40,6 +47,7 @@ class RotationalVAEOptions:
         layers: Residual blocks of the random one at each resolution.
         latent_channels: Channels of the latents of the random one.
         norm_groups: Groups of its group norms, which divide all channels.
+        attention: Attention in the middle of its encoder and decoder.
         group: What images and latents are turned by; C_2, half turns, is the paper's.
         mode: Turned latents are decoded beside the plain ones (dual, the paper), in their place with some
             probability (implicit), or compared with the latents of turned images (explicit).
@@ -50,6 +58,7 @@ class RotationalVAEOptions:
         symmetric: Symmetric down-sampling in the encoder.
         crop: Side of the square windows cut out of the images, at random places in training, in the middle
             elsewhere; 0 takes whole images.
+        windows: How many windows a training step cuts out of every image.
     """
 
     vae: str | None = None
@@ -57,6 +66,7 @@ class RotationalVAEOptions:
     layers: int = 1
     latent_channels: int = 4
     norm_groups: int = 4
+    attention: bool = True
     group: Literal["C_2", "C_4", "D_4", "SO(2)"] = "C_2"
     mode: Literal["dual", "implicit", "explicit"] = "dual"
     trained: Literal["both", "decoder"] = "both"
@@ -65,11 +75,14 @@ class RotationalVAEOptions:
     probability: float = 0.5
     symmetric: bool = False
     crop: int = 64
+    windows: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("layers", "latent_channels", "norm_groups"):
+        for name in ("layers", "latent_channels", "norm_groups", "windows"):
             check_at_least(self, name, 1)
         check_at_least(self, "crop", 0)
+        if self.windows > 1 and not self.crop:
+            raise ValueError(f"windows: expected 1 of whole images (crop = 0), got {self.windows}")
         if not self.channels or any(width < 1 or width % self.norm_groups for width in self.channels):
             raise ValueError(
                 f"channels: expected multiples of norm_groups = {self.norm_groups}, got {self.channels}"
@@ -96,16 +109,19 @@ class RotationalVAETask(Task[RotationalVAEOptions]):
         if field is None or len(field.shape) != 3:
             raise ConfigurationError(f"data: rvae needs images (channels, H, W), {dataset.name} has none")
         options = self.configuration
-        model = RotationalVAE(
-            options.vae or _random_autoencoder(options, field.shape[0]),
-            GROUPS[options.group],
-            options.mode,
-            trained=options.trained,
-            turned_weight=options.turned_weight,
-            kl_weight=options.kl_weight,
-            probability=options.probability,
-            symmetric_downsampling=options.symmetric,
-        )
+        try:
+            model = RotationalVAE(
+                options.vae or _random_autoencoder(options, field.shape[0]),
+                GROUPS[options.group],
+                options.mode,
+                trained=options.trained,
+                turned_weight=options.turned_weight,
+                kl_weight=options.kl_weight,
+                probability=options.probability,
+                symmetric_downsampling=options.symmetric,
+            )
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigurationError(str(error)) from error
         height, width = (options.crop, options.crop) if options.crop else field.shape[1:]
         if height > field.shape[1] or width > field.shape[2]:
             size = f"{field.shape[1]} x {field.shape[2]}"
@@ -126,6 +142,8 @@ class RotationalVAETask(Task[RotationalVAEOptions]):
         assert isinstance(model, RotationalVAE)
         images = batch["image"]
         if model.training and self.configuration.crop:
+            draws = _of_windows(draws, self.configuration.windows)
+            images = images.repeat_interleave(self.configuration.windows, 0)
             images = random_crop(images, draws, self.configuration.crop)[0]
         else:
             images = self._middle(images)
@@ -146,6 +164,23 @@ class RotationalVAETask(Task[RotationalVAEOptions]):
             for g, total in zip(elements, rows, strict=True)
         }
 
+    def figures(self, model: nn.Module, batches: Batches) -> dict[str, Figure]:
+        """Latents of some images turned by 180 degrees, and the PSNR of every image and element."""
+        from equikernels.models.rotational_vae.figures import element_errors, latent_turns
+
+        assert isinstance(model, RotationalVAE)
+        elements = _measured(model.group)
+        images = self._middle(next(iter(batches))[0]["image"])
+        values: dict[str, list[float]] = {element_name(model.group, g): [] for g in elements}
+        for batch, _ in batches:
+            errors = model.errors(2 * self._middle(batch["image"]) - 1, elements)
+            for own, row in zip(values.values(), errors["psnr"], strict=True):
+                own += row.tolist()
+        return {
+            "latent_turns": latent_turns({"": model}, images[:SHOWN], _half_turn(model.group)),
+            "errors": element_errors({"images": values}, "PSNR turned back (dB)"),
+        }
+
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         """The latent of every image, and its reconstruction with pixels from 0 to 1."""
         assert isinstance(model, RotationalVAE)
@@ -161,12 +196,24 @@ class RotationalVAETask(Task[RotationalVAEOptions]):
         return center_crop(images, self.configuration.crop) if self.configuration.crop else images
 
 
+def _of_windows(draws: SampleDraws, count: int) -> SampleDraws:
+    """Random numbers of `count` windows of every sample, each with a number of its own: window 0 of sample 0,
+    window 1, and so on."""
+    windows = draws.indices[:, None] * count + torch.arange(count)
+    return SampleDraws(draws.seed, draws.epoch, windows.flatten())
+
+
 def _measured(group: Group) -> Tensor:
     """The elements that are measured: all of a finite group, and four angles of SO(2)."""
     if group.order is None:
         return torch.tensor([0.0, 45.0, 90.0, 180.0], dtype=torch.float64).deg2rad()
     elements: Tensor = group.elements()
     return elements
+
+
+def _half_turn(group: Group) -> Any:
+    """180 degrees, which every group here has."""
+    return math.pi if isinstance(group, SO2) else group.n // 2
 
 
 def _random_autoencoder(options: RotationalVAEOptions, image_channels: int) -> Any:
@@ -182,4 +229,5 @@ def _random_autoencoder(options: RotationalVAEOptions, image_channels: int) -> A
         layers_per_block=options.layers,
         latent_channels=options.latent_channels,
         norm_num_groups=options.norm_groups,
+        mid_block_add_attention=options.attention,
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equikernels.group import SO2, CyclicGroup, DihedralGroup, Group
+from equikernels.metrics import ssim
 from equikernels.models.rotational_vae import (
     RotationalVAE,
     SymmetricDownsample,
@@ -44,6 +45,16 @@ def test_errors_are_those_of_their_definitions() -> None:
                 wanted = [error, unit, 10 * math.log10(1 / unit), float(encoder), float(decoder)]
                 assert [float(values[row, i]) for values in got.values()] == pytest.approx(wanted, rel=1e-10)
     assert list(got) == ["round_trip_mse", "round_trip_mse_unit", "psnr", "encoder", "decoder"]
+
+
+def test_similarity_is_measured_where_images_are_large_enough() -> None:
+    model, x = RotationalVAE(small_vae(), CyclicGroup(2)), images(side=12)
+    errors = model.errors(x, [0, 1])
+    turned = model.act(model.decode(model.act(model.encode(x), 1)), 1)
+    for row, back in enumerate((model(x), turned)):
+        for i in range(len(x)):
+            wanted = ssim((back[i : i + 1].clamp(-1, 1) + 1) / 2, (x[i : i + 1] + 1) / 2)
+            assert errors["ssim"][row, i].item() == pytest.approx(wanted.item(), rel=1e-9)
 
 
 def test_errors_do_not_depend_on_the_mode_and_leave_it() -> None:

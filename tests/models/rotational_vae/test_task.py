@@ -13,7 +13,8 @@ from diffusers import AutoencoderKL
 
 from equikernels.cli import main
 from equikernels.models.data import SampleDraws, load_dataset
-from equikernels.models.engine import ConfigurationError, default_configuration, open_run, train
+from equikernels.models.data.transforms import random_crop
+from equikernels.models.engine import Batches, ConfigurationError, default_configuration, open_run, train
 from equikernels.models.engine.inference import Use, evaluate_run
 from equikernels.models.rotational_vae import RotationalVAE
 from equikernels.models.rotational_vae.tasks import RotationalVAEOptions, RotationalVAETask
@@ -108,6 +109,43 @@ def test_images_are_brought_to_minus_one_to_one_and_cropped_in_the_middle() -> N
     torch.testing.assert_close(inferred["reconstruction"], (model(x).clamp(-1, 1) + 1) / 2)
 
 
+def test_windows_of_an_image_are_samples_of_their_own() -> None:
+    task = RotationalVAETask(RotationalVAEOptions(**SMALL, windows=3, group="C_4", mode="implicit"))
+    dataset = load_dataset("photographs", size=24)
+    model, batch = task.build(dataset).train(), dataset.fetch(torch.tensor([4, 2]))
+    got = task.loss(model, batch, SampleDraws(7, 5, [4, 2]))
+    # Window k of image i has the random numbers of sample 3 i + k.
+    draws = SampleDraws(7, 5, [12, 13, 14, 6, 7, 8])
+    windows = random_crop(batch["image"][[0, 0, 0, 1, 1, 1]], draws, 16)[0]
+    assert len(windows.flatten(1).unique(dim=0)) == 6
+    assert got["loss"].item() == model.loss(2 * windows - 1, draws)["loss"].item()
+    # Validation sees the middle of every image, once.
+    held = task.loss(model.eval(), batch, SampleDraws(7, -1, [4, 2]))
+    x = 2 * batch["image"][:, :, 4:20, 4:20] - 1
+    torch.testing.assert_close(held, model.loss(x, SampleDraws(7, -1, [4, 2])))
+    with pytest.raises(ValueError, match="windows: expected 1 of whole images"):
+        RotationalVAEOptions(crop=0, windows=2)
+
+
+def test_the_random_vae_has_attention_or_not() -> None:
+    dataset = load_dataset("photographs", size=24)
+    for attention in (True, False):
+        model = RotationalVAETask(RotationalVAEOptions(**SMALL, attention=attention)).build(dataset)
+        names = [name for name, _ in model.named_parameters()]
+        assert any("attention" in name for name in names) == attention
+
+
+def test_figures_show_turned_latents_and_every_element() -> None:
+    for group in ("C_2", "D_4", "SO(2)"):
+        task = RotationalVAETask(RotationalVAEOptions(**SMALL, group=group))
+        dataset = load_dataset("photographs", size=24)
+        batches = Batches(dataset, torch.arange(4), 2, seed=0, epoch=0)
+        found = task.figures(task.build(dataset).eval(), batches)
+        assert list(found) == ["latent_turns", "errors"]
+        # Two images of the first batch in four columns.
+        assert len(found["latent_turns"].axes) == 8
+
+
 def test_evaluation_is_the_mean_over_all_images(tmp_path: Path) -> None:
     train(configured(), tmp_path / "run")
     run = open_run(tmp_path / "run")
@@ -145,5 +183,8 @@ def test_wrong_data_and_options(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="vae: it takes 3 channels, digits has 1"):
         RotationalVAETask(options).build(load_dataset("digits"))
     missing = RotationalVAEOptions(vae=str(tmp_path / "nothing"))
-    with pytest.raises(FileNotFoundError, match="vae: expected a folder or a hub name"):
+    with pytest.raises(ConfigurationError, match="vae: expected a folder or a hub name"):
         RotationalVAETask(missing).build(load_dataset("photographs", size=64))
+    frozen = RotationalVAEOptions(trained="decoder", mode="explicit", **SMALL)
+    with pytest.raises(ConfigurationError, match="trained: 'decoder' freezes the encoder"):
+        RotationalVAETask(frozen).build(load_dataset("photographs", size=64))

@@ -1,0 +1,293 @@
+"""A VAE tuned so that its images turn with its latents: before, after, and against further training.
+
+``python -m bench.experiments.rotational_vae --budget cpu``, with EQUIKERNELS_DATA in the environment.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.experiments.rotational_vae_findings import CLASSES, LEVELS, ROWS, findings, has_all_rows
+from equikernels.group import CyclicGroup, DihedralGroup
+from equikernels.models.data.transforms import center_crop
+from equikernels.models.engine import RunConfiguration, default_configuration, open_run
+from equikernels.models.engine.results import (
+    Cell,
+    Column,
+    Experiment,
+    Result,
+    cell_folder,
+    experiment_main,
+    experiment_options,
+)
+from equikernels.models.engine.runs import Run, open_dataset, split_dataset
+from equikernels.models.rotational_vae import RotationalVAE, symmetrise
+from equikernels.models.rotational_vae.elements import element_name
+from equikernels.models.rotational_vae.figures import element_errors, latent_turns
+from equikernels.models.rotational_vae.measuring import turning_errors
+from equikernels.models.rotational_vae.tasks import RotationalVAETask
+from equikernels.project import soften
+
+__all__ = ["Settings", "draw", "main", "make_experiment", "measure_run"]
+
+SEEDS = (0, 1)
+ALL = DihedralGroup(4)
+
+INTRODUCTION = """\
+Decoding a turned latent of a diffusion model's VAE gives no turned image. "Inducing Rotational Equivariance
+in a Diffusion Model's VAE" trains it further on MSE(D(z), x) + MSE(D(rho(g) z), rho(g) x). This page compares
+VAEs before and after, and with further training that never turns anything, on photographs that no training
+has seen. Every number and every verdict is computed by the command.
+
+- **Data, cpu.** 16 photographs of the Kodak image suite (r0k.us/graphics/kodak, released for unrestricted
+  usage), as the folder `$EQUIKERNELS_DATA/photos/kodak`; the middle 512 x 512 pixels, not scaled. Four of
+  them, chosen by `split_seed`, are kept from all training, and the middle 256 x 256 pixels of these are what
+  everything is measured on. They choose nothing: the last epoch is taken.
+- **Step A, cpu.** A small random AutoencoderKL of diffusers, which halves images twice, learns to
+  reconstruct windows of the other twelve ("untuned").
+- **Step B, cpu.** Each of the other rows goes on from the run of its seed, with the same number of steps on
+  the same windows: the paper's loss for half turns (dual, C_2), one decoding of a latent that is turned with
+  probability 1/2 (implicit, C_4 and D_4), and reconstruction without turns, the control.
+- **Data and training, full.** What the paper did: the VAE of Disty0/SoteMix, tuned with AdamW at 5e-5 in
+  batches of 3 for 5 epochs on windows of 256 pixels of 1000 pictures, which
+  `equikernels pictures Disty0/SoteMix --prompt 1girl --count 1000 --out $EQUIKERNELS_DATA/sotemix` makes.
+  A fifth of them is kept for measuring.
+
+The latent of an image x is the mode z of its posterior; the image back is rho(g)^-1 D(rho(g) z). PSNR and
+SSIM compare it with x, with pixels from 0 to 1, cut to that range. The encoder's error is
+|E(rho(g) x) - rho(g) E(x)| / |E(x)|, the decoder's |D(rho(g) z) - rho(g) D(z)| / |D(z)|. Quarter turns are
+those by 90 and 270 degrees, flips are left-right ones followed by any of four turns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How large the table for a CPU is.
+
+    Attributes:
+        data, data_options, validation: as in a run's configuration.
+        model: options of the task in every row.
+        base_epochs, tuned_epochs: steps A and B.
+        batch_size: photographs in a step.
+        base_rate, tuned_rate: the largest learning rates of the two steps.
+    """
+
+    data: str = "$EQUIKERNELS_DATA/photos/kodak"
+    data_options: tuple[str, ...] = ("size=512",)
+    validation: float = 0.25
+    model: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(BASE_MODEL))
+    base_epochs: int = 250
+    tuned_epochs: int = 70
+    batch_size: int = 2
+    base_rate: float = 3e-3
+    tuned_rate: float = 1e-3
+
+
+BASE_MODEL = {
+    "channels": (16, 32, 32),
+    "latent_channels": 8,
+    "norm_groups": 1,
+    "attention": False,
+    "crop": 32,
+    # Reading a photograph takes as long as a step: several windows of one are cheap.
+    "windows": 4,
+}
+
+# What a row of step B differs in.
+TUNED: dict[str, dict[str, Any]] = {
+    ROWS.control: {"group": "C_2", "mode": "implicit", "probability": 0.0},
+    ROWS.half: {"group": "C_2", "mode": "dual"},
+    ROWS.quarter: {"group": "C_4", "mode": "implicit"},
+    ROWS.flips: {"group": "D_4", "mode": "implicit"},
+}
+
+
+def make_experiment(settings: Settings = Settings()) -> Experiment:
+    return Experiment(
+        name="rotational_vae",
+        title="VAEs whose images turn with their latents",
+        introduction=INTRODUCTION,
+        command="python -m bench.experiments.rotational_vae",
+        cells={"cpu": _cpu_cells(settings), "full": _full_cells()},
+        columns=[
+            Column("PSNR, as it is (dB)", "psnr_as it is", ".2f"),
+            *(Column(f"{kind} (dB)", f"psnr_{kind}", ".2f") for kind in CLASSES if kind != "as it is"),
+            Column("SSIM, as it is", "ssim_as it is", ".3f"),
+            Column("half turn", "ssim_half turn", ".3f"),
+            Column("decoder's error, half turn", "decoder_half turn", ".3f"),
+            Column("quarter turns", "decoder_quarter turns", ".3f"),
+            Column("encoder's error, half turn", "encoder_half turn", ".3f"),
+            Column("quarter turns", "encoder_quarter turns", ".3f"),
+        ],
+        measure=measure_run,
+        findings=findings,
+    )
+
+
+# -- runs ----------------------------------------------------------------------------------------------------
+
+
+def _cpu_cells(settings: Settings) -> list[Cell]:
+    cells = []
+    for seed in SEEDS:
+        step_a = {"group": "C_2", "mode": "implicit", "probability": 0.0}
+        base = Cell(ROWS.untuned, _cpu_run(settings, seed, step_a, settings.base_epochs, settings.base_rate))
+        cells.append(base)
+        for row, options in TUNED.items():
+            run = _cpu_run(settings, seed, options, settings.tuned_epochs, settings.tuned_rate)
+            cells.append(Cell(row, run, after=base))
+    return cells
+
+
+def _cpu_run(
+    settings: Settings, seed: int, options: Mapping[str, Any], epochs: int, rate: float
+) -> RunConfiguration[Any]:
+    default = default_configuration(RotationalVAETask.name)
+    return dataclasses.replace(
+        default,
+        model=dataclasses.replace(default.model, **settings.model, **options),
+        data=settings.data,
+        data_options=settings.data_options,
+        validation=settings.validation,
+        seed=seed,
+        training=dataclasses.replace(
+            default.training,
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            # Once, at the end: the photographs of the test choose no epoch.
+            validate_epochs=epochs,
+            device="cpu",
+        ),
+        optimizer=dataclasses.replace(
+            default.optimizer, learning_rate=rate, schedule="cosine", warmup_steps=20
+        ),
+    )
+
+
+def _full_cells() -> list[Cell]:
+    """The paper's recipe; the VAE as it is goes through a run with a learning rate of 0."""
+    default = default_configuration(RotationalVAETask.name)
+    cells = []
+    for seed in SEEDS:
+        for row, options in {ROWS.untuned: {}, **TUNED}.items():
+            rate, epochs = (0.0, 1) if row == ROWS.untuned else (5e-5, 5)
+            configuration = dataclasses.replace(
+                default,
+                model=dataclasses.replace(default.model, vae="Disty0/SoteMix/vae", crop=256, **options),
+                data="$EQUIKERNELS_DATA/sotemix",
+                data_options=("size=256",),
+                seed=seed,
+                training=dataclasses.replace(
+                    default.training, epochs=epochs, batch_size=3, validate_epochs=epochs
+                ),
+                optimizer=dataclasses.replace(default.optimizer, learning_rate=rate, weight_decay=0.01),
+            )
+            cells.append(Cell(row, configuration))
+    return cells
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
+
+
+def measure_run(run: Run) -> dict[str, float]:
+    """Means over the photographs that were kept from training: of every element of D_4, of their classes, and
+    of the network made strictly and softly equivariant where it is a small one that has not been tuned."""
+    model, images = _trained(run)
+    elements = ALL.elements()
+    totals: dict[str, Tensor] = {}
+    for image in images.split(1):
+        x = 2 * image - 1
+        errors = turning_errors(model.encode, model.decode, ALL.act, ALL, x, elements)
+        for name, values in errors.items():
+            totals[name] = totals.get(name, torch.zeros(len(elements))) + values.sum(1)
+    numbers = {}
+    for name, total in totals.items():
+        means = {element_name(ALL, g): float(v) / len(images) for g, v in zip(elements, total, strict=True)}
+        numbers |= {f"{name}_{element}": value for element, value in means.items()}
+        for kind, members in CLASSES.items():
+            numbers[f"{name}_{kind}"] = sum(means[element] for element in members) / len(members)
+    if run.configuration.model.vae is None and run.configuration.training.initial is None:
+        numbers |= _softened(model, images)
+    return numbers
+
+
+def _trained(run: Run) -> tuple[RotationalVAE, Tensor]:
+    """The model of a run, and the photographs that were kept from its training: pixels from 0 to 1."""
+    dataset = open_dataset(run.configuration)
+    kept = split_dataset(dataset, run.configuration)[1]
+    images = kept.fetch(torch.arange(len(kept)))["image"]
+    model = run.load_model(dataset)
+    assert isinstance(model, RotationalVAE)
+    return model, center_crop(images, min(256, *images.shape[-2:]))
+
+
+def _softened(model: RotationalVAE, images: Tensor) -> dict[str, float]:
+    """The VAE with symmetric down-sampling and softened for C_4, without training, in float64."""
+    group = CyclicGroup(4)
+    x = 2 * center_crop(images, min(64, *images.shape[-2:])).double() - 1
+    numbers = {}
+    for level in LEVELS:
+        vae = copy.deepcopy(model.vae).double()
+        symmetrise(vae)
+        soften(vae, group, softness=level)
+        soft = RotationalVAE(vae, group).eval()
+        errors = soft.errors(x, [0, 1, 2, 3])
+        numbers |= {
+            f"softness {level:g} psnr": float(errors["psnr"][0].mean()),
+            f"softness {level:g} encoder": float(errors["encoder"].max()),
+            f"softness {level:g} decoder": float(errors["decoder"].max()),
+        }
+    return numbers
+
+
+# -- figures -------------------------------------------------------------------------------------------------
+
+
+def draw(experiment: Experiment, results: Mapping[Cell, Result], runs: Path, folder: Path) -> None:
+    """The figures of the table for a CPU, from its numbers and from the runs of its first seed.
+
+    Raises:
+        ConfigurationError, RunError: a run is not where it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = {cell: result for cell, result in results.items() if cell in experiment.cells["cpu"]}
+    values: dict[str, dict[str, list[float]]] = {}
+    for cell, result in own.items():
+        for g in ALL.elements():
+            name = element_name(ALL, g)
+            found = values.setdefault(cell.row, {}).setdefault(name, [])
+            found.append(result.numbers[f"psnr_{name}"])
+    element_errors(values, "PSNR turned back (dB)").savefig(folder / "rotational_vae_errors.png")
+    first = {cell.row: cell for cell in reversed(own)}
+    models: dict[str, RotationalVAE] = {}
+    for label, row in (("untuned", ROWS.untuned), ("tuned, $C_2$", ROWS.half)):
+        models[label], images = _trained(open_run(cell_folder(experiment, "cpu", first[row], runs)))
+    shown = center_crop(images, min(128, *images.shape[-2:]))[:2]
+    latent_turns(models, shown, 1).savefig(folder / "rotational_vae_turns.png")
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = Path(), settings: Settings = Settings()) -> int:
+    """The command: the table, its page, and the figures when the table for a CPU is whole."""
+    experiment = make_experiment(settings)
+    options = experiment_options(experiment, arguments, root)
+    finished: dict[Cell, Result] = {}
+
+    def kept(results: Mapping[Cell, Result]) -> str:
+        finished.update(results)
+        return findings(results)
+
+    code = experiment_main(lambda: dataclasses.replace(experiment, findings=kept), arguments, root)
+    if code == 0 and options.budget == "cpu" and has_all_rows(finished):
+        draw(experiment, finished, options.runs, root / "docs" / "figures")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The experiment on tuned VAEs, shrunken to seconds, and what it says about given numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.experiments import rotational_vae
+from bench.experiments.rotational_vae import Settings, main, make_experiment
+from bench.experiments.rotational_vae_findings import CLASSES, ROWS, TRAINED, findings
+from equikernels.models.engine.results import Cell
+
+SMALL = Settings(
+    data="$EQUIKERNELS_DATA/pictures",
+    data_options=(),
+    model={"channels": (2, 2), "latent_channels": 2, "norm_groups": 1, "attention": False, "crop": 8},
+    base_epochs=1,
+    tuned_epochs=1,
+)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data" / "pictures"
+    folder.mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3), dtype=np.uint8)
+    for number, picture in enumerate(values):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    monkeypatch.setenv("EQUIKERNELS_DATA", str(tmp_path / "data"))
+    return folder
+
+
+def test_the_command_makes_the_page_and_the_figures_and_goes_on(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The identity and one turn are enough to see that all comes together.
+    monkeypatch.setattr(rotational_vae, "SEEDS", (0,))
+    monkeypatch.setattr(rotational_vae, "LEVELS", (0.0, 1.0))
+    monkeypatch.setattr("bench.experiments.rotational_vae_findings.LEVELS", (0.0, 1.0))
+    assert main([], tmp_path, SMALL) == 0
+    page = (tmp_path / "docs" / "results" / "rotational_vae.md").read_text()
+    for row in (ROWS.untuned, ROWS.control, *TRAINED):
+        assert f"| {row} |" in page
+    assert "equivariant to rounding" in page
+    assert "NOT equivariant to rounding" not in page
+    assert "nan" not in page
+    for name in ("errors", "turns"):
+        assert f"../figures/rotational_vae_{name}.png" in page
+        assert (tmp_path / "docs" / "figures" / f"rotational_vae_{name}.png").stat().st_size < 200_000
+    record = tmp_path / "docs" / "results" / "rotational_vae.jsonl"
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    assert len(rows) == 5
+    # The control and the tuned ones start from the untuned one, and end elsewhere.
+    assert len({row["numbers"]["psnr_0"] for row in rows}) == 5
+    assert main([], tmp_path, SMALL) == 0
+    assert len(record.read_text().splitlines()) == 5
+
+
+def test_without_the_data_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EQUIKERNELS_DATA", raising=False)
+    assert main(["--budget", "cpu"], tmp_path) == 2
+    assert capsys.readouterr().err == (
+        "python -m bench.experiments.rotational_vae: data: $EQUIKERNELS_DATA/photos/kodak: the environment "
+        "variable EQUIKERNELS_DATA is not set\n"
+    )
+
+
+def test_every_row_of_a_seed_starts_from_its_untuned_run_and_the_test_chooses_nothing() -> None:
+    for cell in make_experiment().cells["cpu"]:
+        training = cell.configuration.training
+        assert training.validate_epochs == training.epochs
+        if cell.row == ROWS.untuned:
+            assert cell.after is None
+        else:
+            assert cell.after is not None
+            assert cell.after.row == ROWS.untuned
+            assert cell.after.configuration.seed == cell.configuration.seed
+    paper = {c.row: c.configuration for c in make_experiment().cells["full"]}[ROWS.half]
+    assert (paper.optimizer.algorithm, paper.optimizer.learning_rate) == ("adamw", 5e-5)
+    assert (paper.training.batch_size, paper.training.epochs) == (3, 5)
+    assert (paper.model.mode, paper.model.group, paper.model.crop) == ("dual", "C_2", 256)
+
+
+def numbers(mse: dict[str, float], psnr: float = 24.0) -> dict[str, float]:
+    found = {f"round_trip_mse_unit_{kind}": mse[kind] for kind in CLASSES}
+    return found | {"psnr_as it is": psnr}
+
+
+def said(rows: dict[str, list[dict[str, float]]]) -> str:
+    """The findings for the numbers of every row, seed after seed."""
+    results: dict[Any, Any] = {}
+    for row, seeds in rows.items():
+        for seed, found in enumerate(seeds):
+            results[Cell(row, SimpleNamespace(seed=seed, training=SimpleNamespace(initial=None)))] = (  # type: ignore[arg-type]
+                SimpleNamespace(numbers=found)
+            )
+    return findings(results)
+
+
+def mse(upright: float, half: float, quarter: float, flips: float) -> dict[str, float]:
+    return dict(zip(CLASSES, (upright, half, quarter, flips), strict=True))
+
+
+def test_verdicts_follow_from_the_numbers_of_every_seed() -> None:
+    untuned = [numbers(mse(1, 4, 3, 2), 24.5), numbers(mse(1, 2, 3, 2), 24.1)]
+    control = [numbers(mse(1, 4, 3, 2), 25.0), numbers(mse(1, 2, 3, 2), 25.0)]
+    tuned = [numbers(mse(1, 2, 3, 2), 24.5), numbers(mse(1, 0.5, 3, 2), 25.1)]
+    rows = {ROWS.untuned: untuned, ROWS.control: control, ROWS.half: tuned}
+    text = said(rows)
+    assert "24.30 (24.10 to 24.50) dB (24 dB: reached)" in text
+    assert "mean squared error by 3.00 (2.00 to 4.00): **confirmed**" in text
+    assert "after a half turn falls by a factor of 3.00 (2.00 to 4.00): **confirmed**" in text
+    assert "PSNR differs from the control's by -0.20 (-0.50 to +0.10) dB" in text
+    worse = dict(rows)
+    worse[ROWS.half] = [tuned[0], numbers(mse(1, 2.5, 3, 2))]
+    assert "factor of 1.40 (0.80 to 2.00): **not confirmed**, the runs disagree" in said(worse)
+    worse[ROWS.untuned] = [numbers(mse(1, 0.9, 3, 2), 23.9)]
+    text = said(worse)
+    assert "23.90 dB (24 dB: not reached)" in text
+    assert "mean squared error by 0.90: **not confirmed**" in text
+    rows[ROWS.quarter] = rows[ROWS.flips] = [numbers(mse(1, 1, 1, 1)), numbers(mse(1, 1, 1, 1))]
+    text = said(rows)
+    line = f"| {ROWS.quarter} | {ROWS.control} | 1.00 (1.00 to 1.00) | **3.00 (2.00 to 4.00)** | **3.00"
+    assert line in text
+    assert "of a row that is missing" not in text
+
+
+def test_softness_is_told_from_its_numbers() -> None:
+    soft = {f"softness {s:g} {n}": 0.5 for s in (0.0, 0.25, 0.5, 0.75, 1.0) for n in ("encoder", "psnr")}
+    soft |= {f"softness {s:g} decoder": 0.5 for s in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    exact = soft | {"softness 0 encoder": 1e-15, "softness 0 decoder": 2e-15}
+    base = numbers(mse(1, 4, 3, 2))
+    assert "NOT equivariant to rounding (0.5)" in said({ROWS.untuned: [base | soft]})
+    text = said({ROWS.untuned: [base | exact]})
+    assert "is equivariant to rounding (2e-15)" in text
+    assert "| 0 | 1e-15 | 2e-15 | 0.50 |" in text
+    assert "Exact by construction" not in said({ROWS.untuned: [base]})
+
+
+def test_classes_have_every_element_once() -> None:
+    members = [element for members in CLASSES.values() for element in members]
+    assert len(members) == len(set(members)) == 8
+    assert dataclasses.is_dataclass(ROWS)
+    assert torch.equal(rotational_vae.ALL.elements(), torch.arange(8))

@@ -18,7 +18,7 @@ __all__ = ["pictures"]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Let a diffusion pipeline draw a data set of pictures. The same command goes on where it was interrupted.
+    """Let a diffusion pipeline draw a data set of pictures. Interrupted, the same command goes on.
 
     Attributes:
         pipeline: A folder or a name on the Hugging Face hub of a pipeline of diffusers that draws from text.

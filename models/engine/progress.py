@@ -12,6 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 __all__ = ["ProgressReport"]
 
 
+SHOWN = 6
+"""How many validation numbers a line has at most; all are in validation.csv."""
+
+
 class ProgressReport:
     """Tells how a run goes: loss and samples a second.
 
@@ -19,10 +23,11 @@ class ProgressReport:
         epochs: how many there will be.
         samples: samples in an epoch.
         shown: only the main process of a run shows anything.
+        monitor: the validation number that is shown however many there are.
     """
 
-    def __init__(self, epochs: int, samples: int, shown: bool = True) -> None:
-        self.epochs, self.samples = epochs, samples
+    def __init__(self, epochs: int, samples: int, shown: bool = True, monitor: str = "loss") -> None:
+        self.epochs, self.samples, self.monitor = epochs, samples, monitor
         self._console = Console(quiet=not shown, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -64,7 +69,12 @@ class ProgressReport:
     def epoch(self, epoch: int, training: Mapping[str, float], validation: Mapping[str, float]) -> None:
         """An epoch has ended."""
         parts = [f"epoch {epoch + 1}/{self.epochs}", f"loss {training['loss']:.5g}"]
-        parts += [f"validation {name} {value:.5g}" for name, value in validation.items()]
+        listed = list(validation)[:SHOWN]
+        if self.monitor in validation and self.monitor not in listed:
+            listed[-1] = self.monitor
+        parts += [f"validation {name} {validation[name]:.5g}" for name in listed]
+        if len(validation) > SHOWN:
+            parts.append(f"{len(validation) - SHOWN} more in validation.csv")
         self.say(f"{', '.join(parts)}, {self.rate:.0f} samples/s")
 
     def say(self, text: str) -> None:

@@ -143,7 +143,9 @@ class _Training:
                 stack.enter_context(deterministic())
             self.signals = stack.enter_context(StopSignals())
             self._prepare()
-            shown = ProgressReport(self.options.epochs, len(self.train_part), self.processes.is_main)
+            shown = ProgressReport(
+                self.options.epochs, len(self.train_part), self.processes.is_main, self.options.monitor
+            )
             self.report = stack.enter_context(shown)
             self.logs = self._open_logs()
             if self.logs is not None:

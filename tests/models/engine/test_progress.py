@@ -45,3 +45,16 @@ def test_elsewhere_there_is_a_line_for_each_epoch(monkeypatch: pytest.MonkeyPatc
 def test_only_the_main_process_says_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, terminal=False, main=False) == ""
     assert re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(monkeypatch, terminal=True, main=False)).strip() == ""
+
+
+def test_a_line_has_few_numbers_and_always_the_one_that_decides(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    numbers = {name: float(place) for place, name in enumerate("abcdefghij")}
+    with progress.ProgressReport(epochs=1, samples=1, monitor="i") as report:
+        report.epoch(0, {"loss": 0.5}, numbers)
+        report.epoch(0, {"loss": 0.5}, dict(list(numbers.items())[:6]))
+    many, few = capsys.readouterr().out.splitlines()
+    listed = ", ".join(f"validation {name} {numbers[name]:g}" for name in "abcdei")
+    assert many.startswith(f"epoch 1/1, loss 0.5, {listed}, 4 more in validation.csv, ")
+    assert "validation f 5, 0 samples/s" in few

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from bench.experiments.rotational_vae_findings import CLASSES, LEVELS, ROWS, findings, has_all_rows
 from equikernels.group import CyclicGroup, DihedralGroup
 from equikernels.models.data.transforms import center_crop
 from equikernels.models.engine import RunConfiguration, default_configuration, open_run
+from equikernels.models.engine.processes import Processes
 from equikernels.models.engine.results import (
     Cell,
     Column,
@@ -83,7 +87,7 @@ class Settings:
     data_options: tuple[str, ...] = ("size=512",)
     validation: float = 0.25
     model: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(BASE_MODEL))
-    base_epochs: int = 250
+    base_epochs: int = 300
     tuned_epochs: int = 70
     batch_size: int = 2
     base_rate: float = 3e-3
@@ -118,13 +122,13 @@ def make_experiment(settings: Settings = Settings()) -> Experiment:
         cells={"cpu": _cpu_cells(settings), "full": _full_cells()},
         columns=[
             Column("PSNR, as it is (dB)", "psnr_as it is", ".2f"),
-            *(Column(f"{kind} (dB)", f"psnr_{kind}", ".2f") for kind in CLASSES if kind != "as it is"),
+            *(Column(f"PSNR, {kind} (dB)", f"psnr_{kind}", ".2f") for kind in CLASSES if kind != "as it is"),
             Column("SSIM, as it is", "ssim_as it is", ".3f"),
-            Column("half turn", "ssim_half turn", ".3f"),
+            Column("SSIM, half turn", "ssim_half turn", ".3f"),
             Column("decoder's error, half turn", "decoder_half turn", ".3f"),
-            Column("quarter turns", "decoder_quarter turns", ".3f"),
+            Column("decoder's error, quarter turns", "decoder_quarter turns", ".3f"),
             Column("encoder's error, half turn", "encoder_half turn", ".3f"),
-            Column("quarter turns", "encoder_quarter turns", ".3f"),
+            Column("encoder's error, quarter turns", "encoder_quarter turns", ".3f"),
         ],
         measure=measure_run,
         findings=findings,
@@ -204,7 +208,7 @@ def measure_run(run: Run) -> dict[str, float]:
     totals: dict[str, Tensor] = {}
     for image in images.split(1):
         x = 2 * image - 1
-        errors = turning_errors(model.encode, model.decode, ALL.act, ALL, x, elements)
+        errors = turning_errors(model.encode, model.decode, ALL.act, ALL, x, elements.to(x.device))
         for name, values in errors.items():
             totals[name] = totals.get(name, torch.zeros(len(elements))) + values.sum(1)
     numbers = {}
@@ -223,9 +227,10 @@ def _trained(run: Run) -> tuple[RotationalVAE, Tensor]:
     dataset = open_dataset(run.configuration)
     kept = split_dataset(dataset, run.configuration)[1]
     images = kept.fetch(torch.arange(len(kept)))["image"]
-    model = run.load_model(dataset)
+    device = Processes(run.configuration.training.device).device
+    model = run.load_model(dataset, device=device)
     assert isinstance(model, RotationalVAE)
-    return model, center_crop(images, min(256, *images.shape[-2:]))
+    return model, center_crop(images, min(256, *images.shape[-2:])).to(device)
 
 
 def _softened(model: RotationalVAE, images: Tensor) -> dict[str, float]:
@@ -264,13 +269,20 @@ def draw(experiment: Experiment, results: Mapping[Cell, Result], runs: Path, fol
             name = element_name(ALL, g)
             found = values.setdefault(cell.row, {}).setdefault(name, [])
             found.append(result.numbers[f"psnr_{name}"])
-    element_errors(values, "PSNR turned back (dB)").savefig(folder / "rotational_vae_errors.png")
+    _save(element_errors(values, "PSNR turned back (dB)"), folder / "rotational_vae_errors.png")
     first = {cell.row: cell for cell in reversed(own)}
     models: dict[str, RotationalVAE] = {}
     for label, row in (("untuned", ROWS.untuned), ("tuned, $C_2$", ROWS.half)):
         models[label], images = _trained(open_run(cell_folder(experiment, "cpu", first[row], runs)))
-    shown = center_crop(images, min(128, *images.shape[-2:]))[:2]
-    latent_turns(models, shown, 1).savefig(folder / "rotational_vae_turns.png")
+    shown = center_crop(images, min(96, *images.shape[-2:]))[:2]
+    _save(latent_turns(models, shown, 1), folder / "rotational_vae_turns.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """As a PNG with 256 colours: photographs with more would not be small."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    Image.open(buffer).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path(), settings: Settings = Settings()) -> int:

@@ -136,7 +136,7 @@ def _words(element: str) -> str:
 
 def _picture(axes: Axes, picture: Tensor, text: str) -> None:
     channels_last = picture.permute(1, 2, 0).squeeze(-1).cpu().numpy()
-    axes.imshow(channels_last, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(channels_last, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

@@ -213,7 +213,7 @@ def _measured(group: Group) -> Tensor:
 
 def _half_turn(group: Group) -> Any:
     """180 degrees, which every group here has."""
-    return math.pi if isinstance(group, SO2) else group.n // 2
+    return group.n // 2 if isinstance(group, (CyclicGroup, DihedralGroup)) else math.pi
 
 
 def _random_autoencoder(options: RotationalVAEOptions, image_channels: int) -> Any:

@@ -28,9 +28,9 @@ from equikernels.models.engine.results import (
     Column,
     Experiment,
     Result,
-    cell_folder,
     experiment_main,
     experiment_options,
+    run_folder,
 )
 from equikernels.models.engine.runs import Run, open_dataset, split_dataset
 from equikernels.models.rotational_vae import RotationalVAE, symmetrise
@@ -273,7 +273,7 @@ def draw(experiment: Experiment, results: Mapping[Cell, Result], runs: Path, fol
     first = {cell.row: cell for cell in reversed(own)}
     models: dict[str, RotationalVAE] = {}
     for label, row in (("untuned", ROWS.untuned), ("tuned, $C_2$", ROWS.half)):
-        models[label], images = _trained(open_run(cell_folder(experiment, "cpu", first[row], runs)))
+        models[label], images = _trained(open_run(run_folder(experiment, "cpu", first[row], runs)))
     shown = center_crop(images, min(96, *images.shape[-2:]))[:2]
     _save(latent_turns(models, shown, 1), folder / "rotational_vae_turns.png")
 

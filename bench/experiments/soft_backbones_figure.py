@@ -40,6 +40,7 @@ def backbones_figure(errors: Mapping[str, Sequence[Sequence[float]]], levels: Se
             axes.set_title(title)
             axes.set_xlabel("softness s")
             axes.set_xticks(levels)
-            axes.legend(loc="lower right")
+            if own:
+                axes.legend(loc="lower right")
         grid[0].set_ylabel("relative error of the features\nunder quarter turns")
     return figure

@@ -51,8 +51,8 @@ def draw_predictions(observed: Tensor, future: Tensor, found: Mapping[str, Turne
     if len(found) > len(LOOKS):
         raise ValueError(f"found: expected at most {len(LOOKS)} models, got {len(found)}")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.7 * len(observed) + 0.6, 6.2), layout="constrained")
-        grid = figure.subplots(2, len(observed), squeeze=False, sharex="col", sharey="col")
+        figure = Figure(figsize=(2.7 * len(observed) + 0.6, 6.0), layout="constrained")
+        grid = figure.subplots(2, len(observed), squeeze=False)
         for column in range(len(observed)):
             for row, name in enumerate(("upright", "turned_back")):
                 axes: Axes = grid[row, column]
@@ -63,8 +63,7 @@ def draw_predictions(observed: Tensor, future: Tensor, found: Mapping[str, Turne
                         path[:, 0], path[:, 1], color=colour, marker=marker, markersize=3.5, linewidth=1.4,
                         label=label,
                     )  # fmt: skip
-                axes.set_aspect("equal", adjustable="box")
-                axes.locator_params(nbins=5)
+                _square(axes, observed[column], future[column], found, column)
             grid[1, column].set_xlabel("x (m)")
         grid[0, 0].set_ylabel("as observed\ny (m)")
         grid[1, 0].set_ylabel("turned by 90°, predicted,\nturned back;  y (m)")
@@ -77,6 +76,20 @@ def _known(axes: Axes, observed: Tensor, future: Tensor) -> None:
     path = _from(observed, future)
     axes.plot(observed[:, 0], observed[:, 1], color=GREY, linewidth=2.4, label="observed")
     axes.plot(path[:, 0], path[:, 1], color="black", linestyle=":", linewidth=2.4, label="true")
+
+
+def _square(axes: Axes, observed: Tensor, future: Tensor, found: Mapping[str, Turned], column: int) -> None:
+    """One scale for x and y, and the same limits for both rows, around all paths of a window."""
+    ahead = [path[column] for turned in found.values() for path in (turned.upright, turned.turned_back)]
+    points = torch.cat([observed, future, *ahead])
+    low, high = points.amin(0), points.amax(0)
+    middle, half = (low + high) / 2, 0.55 * float((high - low).amax())
+    axes.set(
+        xlim=(float(middle[0]) - half, float(middle[0]) + half),
+        ylim=(float(middle[1]) - half, float(middle[1]) + half),
+        aspect="equal",
+    )
+    axes.locator_params(nbins=5)
 
 
 def _from(observed: Tensor, ahead: Tensor) -> Tensor:

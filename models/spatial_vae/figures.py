@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from equikernels.models.spatial_vae.model import Parts, SpatialVAE
+from equikernels.models.spatial_vae.pose_agreement import as_motion
 
-__all__ = ["interpolation", "manifold", "reconstructions", "show_image"]
+__all__ = ["interpolation", "manifold", "pose_scatter", "reconstructions", "show_image"]
 
-GREY = "#6b6b6b"
+# Of Okabe and Ito's palette, safe for colour-blind readers.
+BLUE, GREY = "#0072B2", "#6b6b6b"
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -147,6 +149,49 @@ def between(ends: Parts, steps: int) -> Parts:
     )
     assert z is not None
     return Parts(theta, moved, z)
+
+
+def pose_scatter(parts: Parts, turn: Tensor, shift: Tensor) -> Figure:
+    """Inferred against true motions of images, one point for each; the lines are full recovery.
+
+    The line of the angles is moved by their mean difference: which way up is the model's choice.
+
+    Args:
+        parts: with angle and shift, of N images.
+        turn: how far each was turned, radians, counter-clockwise, (N,).
+        shift: how far it was shifted afterwards, pixels to the right and down, (N, 2).
+
+    Raises:
+        ValueError: a model without angle or without shift.
+
+    >>> parts = Parts(torch.zeros(5), torch.zeros(5, 2), torch.zeros(5, 2))
+    >>> [axes.get_title() for axes in pose_scatter(parts, torch.zeros(5), torch.zeros(5, 2)).axes]
+    ['angle', 'shift to the right', 'shift down']
+    """
+    angle, vector = as_motion(parts)
+    if angle is None or vector is None:
+        raise ValueError("parts: expected an angle and a shift, got None")
+    difference = (angle - turn).double()
+    offset = torch.atan2(difference.sin().mean(), difference.cos().mean())
+    degrees = 180 / math.pi
+    # The same angle, on the turn of the circle that is nearest to the line.
+    near = turn + offset + torch.remainder(difference - offset + math.pi, 2 * math.pi) - math.pi
+    panels = (
+        ("angle", "degrees", degrees * turn, degrees * near, degrees * float(offset)),
+        ("shift to the right", "pixels", shift[:, 0], vector[:, 0], 0.0),
+        ("shift down", "pixels", shift[:, 1], vector[:, 1], 0.0),
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.2, 3.5), layout="constrained")
+        for axes, (title, unit, true, inferred, start) in zip(figure.subplots(1, 3), panels, strict=True):
+            x, y = (values.detach().cpu().numpy() for values in (true, inferred))
+            axes.axline((0, start), slope=1, color=GREY, linewidth=1, linestyle="--")
+            axes.plot(x, y, "o", color=BLUE, markersize=3, alpha=0.5, markeredgewidth=0)
+            axes.set_title(title)
+            axes.set_xlabel(f"true ({unit})")
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.axes[0].set_ylabel("inferred")
+    return figure
 
 
 def show_image(axes: Axes, image: Tensor, limits: tuple[float, float] = (0.0, 1.0)) -> None:

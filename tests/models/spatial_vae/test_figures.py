@@ -9,8 +9,15 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from equikernels.models.spatial_vae.figures import between, interpolation, manifold, reconstructions
+from equikernels.models.spatial_vae.figures import (
+    between,
+    interpolation,
+    manifold,
+    pose_scatter,
+    reconstructions,
+)
 from equikernels.models.spatial_vae.model import Parts
+from equikernels.models.spatial_vae.pose_agreement import as_motion
 from tests.models.spatial_vae.samples import float64, pictures, small
 
 
@@ -95,3 +102,21 @@ def test_angles_go_the_shorter_way_and_the_rest_straight() -> None:
     torch.testing.assert_close(theta, float64([0.1, 0.0, -0.1]))
     torch.testing.assert_close(shift, float64([[0.0, 1.0], [2.0, 2.0], [4.0, 3.0]]))
     torch.testing.assert_close(z, float64([[1.0], [2.0], [3.0]]))
+
+
+def test_poses_are_drawn_as_motions_beside_the_true_ones() -> None:
+    turn, shift = float64([0.1, -0.3, 3.0]), float64([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]])
+    parts = Parts(float64([-0.1, 0.3, -3.0 - 2 * math.pi]), float64([[1.0, 2.0]]).expand(3, 2), shift)
+    figure = pose_scatter(parts, turn, shift)
+    x, y = figure.axes[0].lines[1].get_data()
+    # A whole turn more is the same angle.
+    np.testing.assert_allclose(x, np.rad2deg(turn))
+    np.testing.assert_allclose(y, np.rad2deg(turn))
+    vector = as_motion(parts)[1]
+    assert vector is not None
+    for axis in range(2):
+        x, y = figure.axes[1 + axis].lines[1].get_data()
+        np.testing.assert_allclose(x, shift[:, axis])
+        np.testing.assert_allclose(y, vector[:, axis])
+    with pytest.raises(ValueError, match="parts: expected an angle and a shift, got None"):
+        pose_scatter(Parts(None, shift, shift), turn, shift)

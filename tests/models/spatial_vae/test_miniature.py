@@ -1,0 +1,76 @@
+"""The part of the demonstration, with hardly any training: what it does, not what it finds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from equikernels.models.data import SampleDraws, load_dataset
+from equikernels.models.data.transforms import pad_to
+from equikernels.models.spatial_vae import miniature
+from equikernels.ops import rotate
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miniature, "EPOCHS", 2)
+    monkeypatch.setattr(miniature, "EVERY", 1)
+    monkeypatch.setattr(miniature, "BATCH", 500)
+    monkeypatch.setattr(miniature, "HIDDEN", 4)
+
+
+def test_it_tells_claims_pictures_and_steps_and_repeats_itself(short: None) -> None:
+    steps: list[str] = []
+    found = miniature.run(3, steps.append)
+    models = len(miniature.MODELS)
+    assert len(steps) == models * 2 + 1
+    assert models * 4 + 1 == miniature.STEPS
+    assert [claim.holds in (True, False) for claim in found.claims] == [True] * 3
+    assert [picture.name for picture in found.pictures] == [
+        "spatial_vae_upright", "spatial_vae_poses", "spatial_vae_manifold",
+    ]  # fmt: skip
+    assert {len(row) for row in found.rows} == {len(found.headings)}
+    gap = float(found.rows[0][1]) - float(found.rows[1][1])
+    assert float(found.claims[0].measured.split()[0]) == pytest.approx(gap, abs=0.11)
+    assert found.claims[0].holds == (gap > 0)
+    state = torch.get_rng_state()
+    again = miniature.run(3, steps.append)
+    assert again.rows == found.rows
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_verdicts_are_those_of_the_numbers(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for spatial, angle, shift, expected in (
+        (-5.0, 0.6, 0.4, [True, True, False]),
+        (-7.0, 0.4, 0.6, [False, False, True]),
+    ):
+        agreement = {"theta_correlation": angle, "shift_correlation": shift}
+        monkeypatch.setattr(miniature, "bound", lambda m, d, s, v=spatial: v if m.rotation else -6.0)
+        monkeypatch.setattr(miniature, "pose_agreement", lambda *_, found=agreement: found)
+        monkeypatch.setattr(miniature, "_pictures", lambda *_: [])
+        claims = miniature.run(0, lambda _: None).claims
+        assert [claim.holds for claim in claims] == expected
+        assert claims[0].measured.startswith(f"{spatial + 6:+.1f}")
+
+
+def test_digits_are_moved_by_the_motions_that_are_given() -> None:
+    train, test = miniature.moved_digits(1)
+    assert not set(train.index.tolist()) & set(test.index.tolist())
+    assert len(train.images) + len(test.images) == 1797
+    plain = load_dataset("digits").fetch(test.index[:5])["image"]
+    expected = rotate(pad_to(plain, 12), test.turn[:5], translation=test.shift[:5])
+    assert torch.equal(test.images[:5], expected)
+    assert abs(train.turn.std() / (math.pi / 4) - 1) < 0.1
+
+
+def test_the_bound_is_the_mean_over_samples_of_the_latents() -> None:
+    _, test = miniature.moved_digits(1)
+    part = miniature.MovedDigits(*(field[:6] for field in test))
+    torch.manual_seed(0)
+    model = miniature.SpatialVAE(12, 2, hidden=4)
+    noise = SampleDraws(2, -1, part.index).normal("evaluation", (miniature.SAMPLES, 5))
+    with torch.no_grad():
+        each = [float(model.loss(part.images, noise[:, k])["loss"]) for k in range(miniature.SAMPLES)]
+    assert miniature.bound(model, part, 2) == pytest.approx(-sum(each) / len(each), rel=1e-5)

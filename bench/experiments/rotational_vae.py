@@ -228,7 +228,7 @@ def measure_run(run: Run) -> dict[str, float]:
 
 
 def _block_means(images: Tensor, side: int) -> Tensor:
-    """Every pixel replaced by the mean of its block of side x side: the simplest latent that turns exactly."""
+    """Every pixel replaced by the mean of its block of side x side: a simple latent that turns exactly."""
     return functional.avg_pool2d(images, side).repeat_interleave(side, -1).repeat_interleave(side, -2)
 
 

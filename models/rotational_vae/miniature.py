@@ -72,7 +72,7 @@ def _small_autoencoder() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(16, 16),
         latent_channels=4,
-        norm_num_groups=1,
+        norm_num_groups=4,
         mid_block_add_attention=False,
     )
 

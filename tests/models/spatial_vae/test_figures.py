@@ -110,8 +110,8 @@ def test_poses_are_drawn_as_motions_beside_the_true_ones() -> None:
     figure = pose_scatter(parts, turn, shift)
     x, y = figure.axes[0].lines[1].get_data()
     # A whole turn more is the same angle.
-    np.testing.assert_allclose(x, np.rad2deg(turn))
-    np.testing.assert_allclose(y, np.rad2deg(turn))
+    np.testing.assert_allclose(x, np.rad2deg(turn.numpy()))
+    np.testing.assert_allclose(y, np.rad2deg(turn.numpy()))
     vector = as_motion(parts)[1]
     assert vector is not None
     for axis in range(2):

@@ -12,7 +12,7 @@ from equikernels.group import Orthogonal, Representation
 from equikernels.nn import NormNonlinearity, SoftLinear
 from equikernels.project import Softness
 
-__all__ = ["Scaled", "SoftRegressor", "mlp"]
+__all__ = ["ProductBlock", "Scaled", "SoftRegressor", "mlp"]
 
 
 class SoftRegressor(nn.Module):
@@ -63,7 +63,7 @@ class SoftRegressor(nn.Module):
         vector, scalar = group.defining(), group.trivial()
         features = scalar + vector + vector @ vector
         self.lift = _soft(vector, features, softness, vectors, channels)
-        self.blocks = nn.ModuleList(_Block(vector, features, softness, channels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ProductBlock(vector, features, softness, channels) for _ in range(blocks))
         self.head = _soft(features, scalar, softness, channels, 1)
 
     def forward(self, points: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class SoftRegressor(nn.Module):
         return number
 
 
-class _Block(nn.Module):
+class ProductBlock(nn.Module):
     """Products, lengths, and a linear layer."""
 
     def __init__(

@@ -13,7 +13,7 @@ from equikernels.group import Orthogonal
 from equikernels.models.data import SampleDraws, load_dataset
 from equikernels.models.data.readers.invariant_regression import invariant_target
 from equikernels.models.engine import Batches, ConfigurationError, default_configuration, train
-from equikernels.models.soft_equivariance.regression import Scaled, SoftRegressor, mlp
+from equikernels.models.soft_equivariance.regression import ProductBlock, Scaled, SoftRegressor, mlp
 from equikernels.models.soft_equivariance.tasks import RegressionOptions, SoftRegressionTask
 from equikernels.nn import SoftLinear
 
@@ -73,6 +73,7 @@ def test_products_tell_the_angle_between_two_vectors() -> None:
     torch.manual_seed(0)
     model = SoftRegressor(channels=2, blocks=1, softness=0.0).double()
     block = model.blocks[0]
+    assert isinstance(block, ProductBlock)
     n, parts = 5, torch.zeros(1, 2, 31, dtype=torch.float64)
     seen: list[torch.Tensor] = []
     handle = block.lengths.register_forward_hook(lambda m, given, out: seen.append(given[0]))

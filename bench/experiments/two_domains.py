@@ -171,9 +171,9 @@ def answers(model: SpatialVAE, dataset: Dataset, part: int = 1000) -> Answers:
         batch = dataset.fetch(numbers)
         theta, _, z = model.parts(model.encode(batch["image"]).mean)
         said.append((z, theta, batch["conformation"], batch["theta"]))
-    z, theta, conformation, true_theta = zip(*said, strict=True)
-    turns = None if theta[0] is None else torch.cat(theta)
-    return Answers(torch.cat(z), turns, torch.cat(conformation), torch.cat(true_theta))
+    contents, angles, conformations, true_angles = zip(*said, strict=True)
+    turns = None if angles[0] is None else torch.cat(angles)
+    return Answers(torch.cat(contents), turns, torch.cat(conformations), torch.cat(true_angles))
 
 
 def correlations(z: Tensor, conformation: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def _answers(folder: Path, count: int, particles: Path) -> tuple[NDArray, NDArra
 
 def _star_pixel_size(path: Path, tables: dict[str, Any], name: str) -> float:
     """The one pixel size of all images."""
-    for table in (tables.get("optics"), tables[name]):
+    for table in (tables[table] for table in ("optics", name) if table in tables):
         columns = getattr(table, "columns", ())
         sizes = None
         if PIXEL_SIZE in columns:

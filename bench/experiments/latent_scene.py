@@ -264,7 +264,7 @@ def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[
         ],
         "one image: by dependence": [(image_row(kind), kind) for kind in KINDS],
     }
-    figures = {"masks": dot_figure(results, panels, "mask accuracy", "mask_accuracy")}
+    figures = {"masks": dot_figure(results, panels, "mask accuracy", "mask_accuracy", (0, 1.05))}
     runs = {}
     for kind in KINDS:
         cell = next((cell for cell in results if cell.row == image_row(kind)), None)

@@ -206,14 +206,20 @@ def main_with_figures(
     return code
 
 
-def dot_figure(results: Mapping[Cell, Result], panels: Mapping[str, Sequence[tuple[str, str]]], label: str,
-               number: str) -> Figure:  # fmt: skip
+def dot_figure(
+    results: Mapping[Cell, Result],
+    panels: Mapping[str, Sequence[tuple[str, str]]],
+    label: str,
+    number: str,
+    span: tuple[float, float] | None = None,
+) -> Figure:
     """A number of every run: a dot for each seed and a bar at their mean, rows below each other.
 
     Args:
         panels: for each title the rows, as (name in the table, name in the figure).
         label: of the axis.
         number: its name.
+        span: of the axis; by default that of the values.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -228,6 +234,8 @@ def dot_figure(results: Mapping[Cell, Result], panels: Mapping[str, Sequence[tup
             _dots(axes, results, rows, number)
             axes.set_title(title)
             axes.set_xlabel(label)
+            if span is not None:
+                axes.set_xlim(*span)
     return figure
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from equikernels.group import SO2
 from equikernels.models.data import Dataset, SampleDraws, epoch_order, load_dataset
+from equikernels.models.data.transforms import pad_to
 from equikernels.models.engine.miniature import Claim, Miniature, Picture, Report
 from equikernels.models.latent_actions.figures import (
     BLUE,
@@ -39,7 +40,7 @@ __all__ = ["STEPS", "run"]
 
 PARTITIONS = ("learned", "manual", "none")
 WIDTHS = (16, 32)
-SIDE = 16
+SIDE, DIGIT = 16, 12
 DIGITS = PairOptions(square=5)
 LAYERS = PairOptions(scene="layers")
 TRAINED, TESTED = 1400, 300
@@ -114,12 +115,12 @@ def _first(dataset: Dataset, count: int) -> dict[str, Tensor]:
 def _pair(
     batch: Mapping[str, Tensor], draws: SampleDraws, options: PairOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, gx, g), from -1 to 1; digits are enlarged to the size of the scenes first."""
+    """(x, gx, g), from -1 to 1; digits are enlarged first, with a frame that gives them room to turn."""
     if options.scene == "layers":
         x, gx, g = transformed_scene(batch, draws, SO2(), options)
     else:
-        images = functional.interpolate(batch["image"], size=(SIDE, SIDE), mode="bilinear").clamp(0, 1)
-        x, gx, g = transformed_pair(images, draws, SO2(), options)
+        images = functional.interpolate(batch["image"], size=(DIGIT, DIGIT), mode="bilinear").clamp(0, 1)
+        x, gx, g = transformed_pair(pad_to(images, SIDE), draws, SO2(), options)
     return 2 * x - 1, 2 * gx - 1, g
 
 
@@ -258,5 +259,5 @@ def _mask_figure(layered: Learned) -> Figure:
         axes.set_xlabel("training step")
         axes.set_ylabel("logit of the channel's mask")
         axes.set_xlim(0, steps[-1])
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure

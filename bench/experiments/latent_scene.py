@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STE, COUNTERFACTUAL, MANUAL, NONE = KINDS
-STARTS = (
+STARTS: tuple[tuple[float, Literal["threshold", "zero"]], ...] = (
     (0.5, "threshold"),
     (0.3, "threshold"),
     (0.3, "zero"),

@@ -216,8 +216,9 @@ def draw(experiment: Experiment, budget: Budget, runs: Path, folder: Path) -> li
             continue
         opened = [open_run(path) for path in folders]
         test = open_test(opened[0].configuration)
-        loaded = [run.load_model(test) for run in opened]
-        figure = _figure(kind, dict(zip(models, loaded, strict=True)), test)
+        loaded = {model: run.load_model(test) for model, run in zip(models, opened, strict=True)}
+        spatial = {model: module for model, module in loaded.items() if isinstance(module, SpatialVAE)}
+        figure = _figure(kind, spatial, test)
         folder.mkdir(parents=True, exist_ok=True)
         written.append(folder / figure_name(budget, kind))
         figure.savefig(written[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -33,10 +33,8 @@ SAMPLES = 4
 EVERY = 10
 """Epochs of a step that is reported."""
 
-MODELS: dict[str, dict[str, bool]] = {
-    "spatial": {},
-    "fixed pose": {"rotation": False, "translation": False},
-}
+MODELS = {"spatial": True, "fixed pose": False}
+"""Whether images have a pose."""
 STEPS = len(MODELS) * (EPOCHS // EVERY) + 1
 
 FOLLOWS = 0.5
@@ -54,7 +52,7 @@ class MovedDigits(NamedTuple):
     """(N, 2), pixels to the right and down."""
     label: Tensor
     """(N,)."""
-    index: Tensor
+    numbers: Tensor
     """(N,), numbers of the samples."""
 
 
@@ -72,23 +70,24 @@ def moved_digits(seed: int) -> tuple[MovedDigits, MovedDigits]:
     return found[0], found[1]
 
 
-def learn(digits: MovedDigits, seed: int, told: Callable[[int], None], **options: bool) -> SpatialVAE:
-    """A model trained on all of them; `told` gets the number of epochs that are done, every few of them."""
+def learn(digits: MovedDigits, seed: int, report: Report, name: str) -> SpatialVAE:
+    """A model of `MODELS` trained on all of them; `report` is called every few epochs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = SpatialVAE(
-            SIZE, 2, hidden=HIDDEN, encoder_hidden=ENCODER, theta_prior=TURN, shift_prior=SHIFT, **options
-        )
+            SIZE, 2, hidden=HIDDEN, encoder_hidden=ENCODER, theta_prior=TURN, shift_prior=SHIFT,
+            rotation=MODELS[name], translation=MODELS[name],
+        )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     for epoch in range(EPOCHS):
         for chosen in epoch_order(seed, epoch, len(digits.images)).split(BATCH):
-            draws = SampleDraws(seed, epoch, digits.index[chosen])
+            draws = SampleDraws(seed, epoch, digits.numbers[chosen])
             loss = model.loss(digits.images[chosen], draws)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         if (epoch + 1) % EVERY == 0:
-            told(epoch + 1)
+            report(f"{name}, {epoch + 1} of {EPOCHS} epochs")
     return model.eval()
 
 
@@ -96,7 +95,7 @@ def learn(digits: MovedDigits, seed: int, told: Callable[[int], None], **options
 def bound(model: SpatialVAE, digits: MovedDigits, seed: int) -> float:
     """The evidence lower bound in nats per image."""
     shape = (SAMPLES, model.pose_dim + model.latent_dim)
-    noise = SampleDraws(seed, -1, digits.index).normal("evaluation", shape)
+    noise = SampleDraws(seed, -1, digits.numbers).normal("evaluation", shape)
     return -sum(float(model.loss(digits.images, each)["loss"]) for each in noise.unbind(1)) / SAMPLES
 
 
@@ -106,12 +105,7 @@ def run(seed: int, report: Report) -> Miniature:
     About half a minute of processor time; `report` is called `STEPS` times.
     """
     train, test = moved_digits(seed)
-    trained = {
-        name: learn(
-            train, seed, lambda done, name=name: report(f"{name}, {done} of {EPOCHS} epochs"), **options
-        )
-        for name, options in MODELS.items()
-    }
+    trained = {name: learn(train, seed, report, name) for name in MODELS}
     bounds = {name: bound(model, test, seed) for name, model in trained.items()}
     spatial = trained["spatial"]
     with torch.no_grad():

@@ -57,9 +57,9 @@ def test_verdicts_are_those_of_the_numbers(short: None, monkeypatch: pytest.Monk
 
 def test_digits_are_moved_by_the_motions_that_are_given() -> None:
     train, test = miniature.moved_digits(1)
-    assert not set(train.index.tolist()) & set(test.index.tolist())
+    assert not set(train.numbers.tolist()) & set(test.numbers.tolist())
     assert len(train.images) + len(test.images) == 1797
-    plain = load_dataset("digits").fetch(test.index[:5])["image"]
+    plain = load_dataset("digits").fetch(test.numbers[:5])["image"]
     expected = rotate(pad_to(plain, 12), test.turn[:5], translation=test.shift[:5])
     assert torch.equal(test.images[:5], expected)
     assert abs(train.turn.std() / (math.pi / 4) - 1) < 0.1
@@ -70,7 +70,7 @@ def test_the_bound_is_the_mean_over_samples_of_the_latents() -> None:
     part = miniature.MovedDigits(*(field[:6] for field in test))
     torch.manual_seed(0)
     model = miniature.SpatialVAE(12, 2, hidden=4)
-    noise = SampleDraws(2, -1, part.index).normal("evaluation", (miniature.SAMPLES, 5))
+    noise = SampleDraws(2, -1, part.numbers).normal("evaluation", (miniature.SAMPLES, 5))
     with torch.no_grad():
         each = [float(model.loss(part.images, noise[:, k])["loss"]) for k in range(miniature.SAMPLES)]
     assert miniature.bound(model, part, 2) == pytest.approx(-sum(each) / len(each), rel=1e-5)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from equikernels.models.data import SampleDraws
 from equikernels.models.engine.configuration import check_at_least
 from equikernels.models.engine.errors import ConfigurationError
 from equikernels.project.saving.files import write_atomically, write_text
@@ -43,8 +44,6 @@ class Drawing:
         check_at_least(self, "steps", 1)
         check_at_least(self, "size", 0)
         check_at_least(self, "seed", 0)
-        if self.seed >= 1 << 31:
-            raise ValueError(f"seed: expected an integer below 2^31, got {self.seed}")
 
 
 def load_pipeline(source: str | os.PathLike[str], device: str = "auto") -> Any:
@@ -61,9 +60,9 @@ def load_pipeline(source: str | os.PathLike[str], device: str = "auto") -> Any:
     from huggingface_hub.errors import HfHubHTTPError
 
     gpu = device == "auto" and torch.cuda.is_available()
-    dtype = torch.float16 if gpu else torch.float32
+    precision = {"torch_dtype": torch.float16} if gpu else {}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(os.fspath(source), torch_dtype=dtype)
+        pipeline = DiffusionPipeline.from_pretrained(os.fspath(source), **precision)
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigurationError(
@@ -107,8 +106,9 @@ def draw_pictures(
     for number, path in enumerate(paths):
         if path.exists():
             continue
-        # Noise of the CPU's generator, so that every device draws the same picture.
-        generator = torch.Generator().manual_seed((drawing.seed << 32) + number)
+        # Noise of the CPU's generator, so that every device draws the same picture. It uses 32 bits of a seed.
+        own = int(SampleDraws(drawing.seed, 0, [number]).integers("picture", 0, 2**32))
+        generator = torch.Generator().manual_seed(own)
         picture = pipeline(drawing.prompt, generator=generator, **options).images[0]
         try:
             write_atomically(path, lambda temporary, p=picture: p.save(temporary, format="PNG"))  # type: ignore[misc]

@@ -106,7 +106,7 @@ def draw_pictures(
     for number, path in enumerate(paths):
         if path.exists():
             continue
-        # Noise of the CPU's generator, so that every device draws the same picture. It uses 32 bits of a seed.
+        # Noise of the CPU's generator, so that every device draws the same; it takes 32 bits of a seed.
         own = int(SampleDraws(drawing.seed, 0, [number]).integers("picture", 0, 2**32))
         generator = torch.Generator().manual_seed(own)
         picture = pipeline(drawing.prompt, generator=generator, **options).images[0]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bench.experiments.soft_backbones_figure import backbones_figure
 from equikernels.group import CyclicGroup
 from equikernels.metrics import equivariance_error
-from equikernels.models.rotational_vae.downsampling import SymmetricDownsample
+from equikernels.nn import symmetrise_sampling
 from equikernels.project import soften
 from equikernels.project.saving.files import write_text
 
@@ -112,12 +112,7 @@ def resnet() -> nn.Module:
 def symmetric_resnet() -> nn.Module:
     """Samples centred: the strided convolutions and the pooling of a ResNet replaced."""
     model = resnet()
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
-                setattr(module, name, SymmetricDownsample(child))
-            elif isinstance(child, nn.MaxPool2d):
-                setattr(module, name, nn.MaxPool2d(2))
+    symmetrise_sampling(model)
     return model
 
 

@@ -4,54 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.nn import functional
+from equikernels.nn import SymmetricDownsample
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-__all__ = ["SYMMETRIC", "SymmetricDownsample", "symmetrise"]
+__all__ = ["SYMMETRIC", "symmetrise"]
 
 # The key in the configuration of an AutoencoderKL that says it was changed.
 SYMMETRIC = "symmetric_downsampling"
-
-
-class SymmetricDownsample(nn.Module):
-    """A convolution of stride 1, padded alike on all sides, and the mean of every 2 x 2 pixels.
-
-    On even grids it halves (N, C, H, W) and commutes with turns and flips if its kernel does. The parameters
-    are those of `convolution`, the same objects under the same names.
-
-    Args:
-        convolution: with an odd kernel; its stride and padding are not used.
-
-    Raises:
-        ValueError: an even kernel.
-
-    >>> import torch
-    >>> SymmetricDownsample(nn.Conv2d(4, 8, 3, stride=2))(torch.zeros(1, 4, 6, 6)).shape
-    torch.Size([1, 8, 3, 3])
-    """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        if any(size % 2 == 0 for size in convolution.kernel_size):
-            raise ValueError(f"convolution: expected an odd kernel, got {convolution.kernel_size}")
-        height, width = convolution.kernel_size
-        self.conv = nn.Conv2d(
-            convolution.in_channels,
-            convolution.out_channels,
-            (height, width),
-            padding=(height // 2, width // 2),
-            groups=convolution.groups,
-            bias=convolution.bias is not None,
-            device="meta",
-        )
-        self.conv.weight = convolution.weight
-        self.conv.bias = convolution.bias
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.avg_pool2d(self.conv(features), 2)
 
 
 def symmetrise(vae: AutoencoderKL) -> list[str]:

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 from bench.experiments import soft_backbones
 from bench.experiments.soft_backbones import BACKBONES, Result, findings, measure, relative_error, turn
-from equikernels.models.rotational_vae.downsampling import SymmetricDownsample
+from equikernels.nn import SymmetricDownsample
 from tests.test_documentation import REPOSITORY
 
 

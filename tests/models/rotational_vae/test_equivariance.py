@@ -16,7 +16,6 @@ from equikernels.group import SO2, CyclicGroup, DihedralGroup, Group
 from equikernels.metrics import ssim
 from equikernels.models.rotational_vae import (
     RotationalVAE,
-    SymmetricDownsample,
     load_autoencoder,
     symmetrise,
 )
@@ -126,8 +125,6 @@ def test_symmetric_down_sampling_is_a_convolution_and_a_mean_with_the_same_weigh
 def test_wrong_arguments_of_symmetric_down_sampling() -> None:
     with pytest.raises(TypeError, match="vae: expected a diffusers AutoencoderKL, got Linear"):
         symmetrise(nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="convolution: expected an odd kernel"):
-        SymmetricDownsample(nn.Conv2d(1, 1, 4))
 
 
 # -- files -------------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ TRAINED, TESTED = 1400, 300
 BATCH = 32
 EPOCHS, REPORTED = 12, 3
 LEARNING_RATE = 2e-3
-CHANCE = 0.001
 ROUNDING = 1e-5
 STEPS = (len(PARTITIONS) + 1) * (EPOCHS // REPORTED) + 1
 
@@ -191,9 +190,9 @@ def _claims(found: Mapping[str, Mapping[str, float]], layered: LatentActionModel
             None,
         ),
         Claim(
-            f"the mask that is found agrees with the true one by more than chance (p < {CHANCE})",
-            f"{right} of {layered.channels} channels on the right side, p = {chance:.1g}",
-            chance < CHANCE,
+            "the mask that is found against the true one, where there is one",
+            f"{right} of {layered.channels} channels on the right side, by chance p = {chance:.1g}, one seed",
+            None,
         ),
     ]
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from equikernels.models.data import SampleDraws, epoch_order, load_dataset
 from equikernels.models.data.moving import Motion
@@ -20,17 +21,18 @@ from equikernels.ops import rotate
 
 __all__ = ["STEPS", "run"]
 
-SIZE = 12
-"""Pixels along each side: room for digits of 8 x 8 to turn."""
+DIGIT, SIZE = 14, 16
+"""Pixels along each side: of a digit, enlarged from 8 x 8, and of the image it lies in. In smaller images
+there are too few pixels to be explained, and content is not worth its cost."""
 
-TURN, SHIFT = math.pi / 4, 1.0
+TURN, SHIFT = math.pi / 4, 1.5
 """Standard deviations of the motions, radians and pixels; the priors have the same."""
 
-EPOCHS, BATCH, RATE, HIDDEN, ENCODER = 40, 50, 3e-3, 64, 128
+EPOCHS, BATCH, RATE, HIDDEN, ENCODER = 24, 25, 3e-3, 64, 128
 SAMPLES = 4
 """Samples of the latents of every image in the bounds."""
 
-EVERY = 10
+EVERY = 6
 """Epochs of a step that is reported."""
 
 MODELS = {"spatial": True, "fixed pose": False}
@@ -45,7 +47,7 @@ class MovedDigits(NamedTuple):
     """Digits, each turned and then shifted by a motion of its own."""
 
     images: Tensor
-    """(N, 1, 12, 12), 0 to 1."""
+    """(N, 1, 16, 16), 0 to 1."""
     turn: Tensor
     """(N,), radians, counter-clockwise."""
     shift: Tensor
@@ -65,7 +67,9 @@ def moved_digits(seed: int) -> tuple[MovedDigits, MovedDigits]:
         batch = part.fetch(torch.arange(len(part)))
         rows = batch["index"].numpy()
         turn, shift = motion.turns(rows), motion.shifts(rows)
-        moved = rotate(pad_to(batch["image"], SIZE), turn, translation=shift)
+        large = interpolate(batch["image"], (DIGIT, DIGIT), mode="bilinear")
+        # Clamped, because sums of weights can exceed one by rounding.
+        moved = rotate(pad_to(large, SIZE), turn, translation=shift).clamp(0, 1)
         found.append(MovedDigits(moved, turn, shift, batch["label"], batch["index"]))
     return found[0], found[1]
 
@@ -76,6 +80,7 @@ def learn(digits: MovedDigits, seed: int, report: Report, name: str) -> SpatialV
         torch.manual_seed(seed)
         model = SpatialVAE(
             SIZE, 2, hidden=HIDDEN, encoder_hidden=ENCODER, theta_prior=TURN, shift_prior=SHIFT,
+            activation="leaky_relu", bilinear=True,
             rotation=MODELS[name], translation=MODELS[name],
         )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), RATE)
@@ -119,8 +124,8 @@ def run(seed: int, report: Report) -> Miniature:
         title="Content, angle and shift",
         introduction=(
             f"{len(train.images)} handwritten digits are turned by random angles (standard deviation 45°) "
-            f"and shifted (by {SHIFT:g} pixel each way). A variational autoencoder that draws every pixel at "
-            "coordinates which turn and move learns from them, without being told any angle or shift, to "
+            f"and shifted (by {SHIFT:g} pixels each way). A variational autoencoder that draws every pixel "
+            "at coordinates which turn and move learns from them, without being told any angle or shift, to "
             "say what a digit is by two numbers and where it is by three. Beside it learns the same network "
             "whose coordinates are fixed, with the two numbers alone. All numbers are of "
             f"{len(test.images)} other digits, moved likewise."

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from equikernels.models.engine.configuration import RunConfiguration
-from equikernels.models.engine.runs import Run
+from equikernels.models.engine.errors import RunError
+from equikernels.models.engine.runs import Run, open_run
 from equikernels.models.engine.toml import to_toml
 
-__all__ = ["Budget", "Cell", "Column", "Experiment", "Result", "best_numbers", "finished_cells"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Budget",
+    "Cell",
+    "Column",
+    "Experiment",
+    "Finished",
+    "Result",
+    "best_numbers",
+    "finished_cells",
+    "run_folder",
+]
 
 Budget = Literal["cpu", "full"]
 """What a table is made for: an hour or so of two processor cores, or what a paper did, on a GPU."""
@@ -82,6 +98,8 @@ class Experiment:
         measure: the numbers of a finished run, by name.
         findings: what the finished cells of one budget say, as Markdown below its table; computed, so that no
             sentence outlives its numbers.
+        figures: of a complete table, by name. They are written as NAME_FIGURE.png into the folder "figures"
+            beside that of the page.
     """
 
     name: str
@@ -92,6 +110,7 @@ class Experiment:
     columns: Sequence[Column]
     measure: Callable[[Run], Mapping[str, float]] = best_numbers
     findings: Callable[[Mapping[Cell, Result]], str] | None = None
+    figures: Callable[[Finished], Mapping[str, Figure]] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,3 +149,37 @@ def finished_cells(
     """The cells of a budget that a record has, in their order, failed ones too."""
     keys = {cell: (budget, cell.row, cell.text) for cell in experiment.cells.get(budget, ())}
     return {cell: kept[key] for cell, key in keys.items() if key in kept}
+
+
+def run_folder(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> Path:
+    """Where the run of a cell is, or will be, in the folder of all runs."""
+    # Another configuration has another folder, so that none is taken for this one.
+    digest = blake2b(f"{cell.row}\n{cell.text}".encode(), digest_size=6).hexdigest()
+    return runs / experiment.name / budget / digest
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete table, as its figures see it.
+
+    Attributes:
+        experiment, budget: which one it is.
+        results: of the cells that did not fail, in their order.
+        runs: the folder of all runs.
+    """
+
+    experiment: Experiment
+    budget: Budget
+    results: Mapping[Cell, Result]
+    runs: Path
+
+    def run(self, cell: Cell) -> Run:
+        """The run of a cell.
+
+        Raises:
+            RunError: it is not there any more; the record has its numbers alone.
+        """
+        folder = run_folder(self.experiment, self.budget, cell, self.runs)
+        if not (folder / "run.toml").is_file():
+            raise RunError(f"{folder}: expected the run of {cell.row!r}, got no file run.toml there")
+        return open_run(folder)

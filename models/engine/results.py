@@ -10,7 +10,6 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
 from typing import get_args
 
@@ -22,11 +21,14 @@ from equikernels.models.engine.experiments import (
     Cell,
     Column,
     Experiment,
+    Finished,
     Result,
     best_numbers,
     finished_cells,
+    run_folder,
     text_after,
 )
+from equikernels.models.engine.figures import save_figure
 from equikernels.models.engine.pages import make_page
 from equikernels.models.engine.runs import open_run
 from equikernels.models.engine.tasks import configuration_from
@@ -39,11 +41,11 @@ __all__ = [
     "Cell",
     "Column",
     "Experiment",
+    "Finished",
     "Result",
     "best_numbers",
     "complete",
     "experiment_main",
-    "experiment_options",
     "finished_cells",
     "make_page",
     "read_record",
@@ -109,13 +111,6 @@ def _run_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) ->
     )
 
 
-def run_folder(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> Path:
-    """Where the run of a cell is, or will be, in the folder of all runs."""
-    # Another configuration has another folder, so that none is taken for this one.
-    digest = blake2b(f"{cell.row}\n{cell.text}".encode(), digest_size=6).hexdigest()
-    return runs / experiment.name / budget / digest
-
-
 def _train_cell(experiment: Experiment, budget: Budget, cell: Cell, runs: Path) -> None:
     """Begin a cell's run or go on with it, after the one that it starts from."""
     folder = run_folder(experiment, budget, cell, runs)
@@ -177,14 +172,8 @@ def _write_page(experiment: Experiment, page: Path, kept: Mapping[tuple[str, str
 # -- command line --------------------------------------------------------------------------------------------
 
 
-def experiment_options(
-    experiment: Experiment, arguments: Sequence[str] | None = None, root: Path = Path()
-) -> argparse.Namespace:
-    """What the command line says: `budget`, and the paths `page`, `record` and `runs`.
-
-    Args:
-        root: the folder with docs and build.
-    """
+def _options(experiment: Experiment, arguments: Sequence[str] | None, root: Path) -> argparse.Namespace:
+    """What the command line says: `budget`, and the paths `page`, `record` and `runs`."""
     parser = argparse.ArgumentParser(prog=experiment.command, description=experiment.title)
     budgets = [budget for budget in get_args(Budget) if budget in experiment.cells]
     parser.add_argument("--budget", choices=budgets, default=budgets[0], help="default: %(default)s")
@@ -203,21 +192,43 @@ def experiment_main(
 ) -> int:
     """The command of an experiment: ``--budget cpu|full``, and where everything is.
 
+    Figures are drawn when the table is complete. Where one cannot be, because the run that it shows is not
+    there any more, say, all files of figures stay as they were; so do the page and the record.
+
     Args:
         make: the experiment.
         root: the folder with docs and build.
 
     Returns:
-        0; 1 where a run cannot go on, 2 for a mistake, 130 and 143 after a signal. All but 0 tell one line.
+        0; 1 where a run diverged, cannot go on or cannot be drawn, 2 for a mistake, 130 and 143 after a
+        signal. All but 0 tell one line.
     """
     experiment = make()
-    options = experiment_options(experiment, arguments, root)
-    places = {"page": options.page, "record": options.record, "runs": options.runs}
+    options = _options(experiment, arguments, root)
     try:
-        results_of_cells = complete(experiment, options.budget, **places)
+        results_of_cells = complete(
+            experiment, options.budget, page=options.page, record=options.record, runs=options.runs
+        )
+        good = {cell: result for cell, result in results_of_cells.items() if not result.failure}
+        folder = options.page.parent.parent / "figures"
+        _draw(Finished(experiment, options.budget, good, options.runs), folder)
     except (RunError, DataError, Stopped, OSError) as error:
         print(f"{experiment.command}: {error}", file=sys.stderr)
         if isinstance(error, Stopped):
             return error.exit_code
         return 2 if isinstance(error, (ConfigurationError, DataError)) else 1
-    return 1 if any(result.failure for result in results_of_cells.values()) else 0
+    return 1 if len(good) < len(results_of_cells) else 0
+
+
+def _draw(finished: Finished, folder: Path) -> None:
+    experiment = finished.experiment
+    if experiment.figures is None or not finished.results:
+        return
+    try:
+        # All of them before any is written: pictures of two tables are never mixed.
+        figures = experiment.figures(finished)
+    except RunError as error:
+        raise type(error)(f"no figures: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{experiment.name}_{name}.png")

@@ -21,7 +21,6 @@ from equikernels.models.engine.results import (
     Result,
     complete,
     experiment_main,
-    experiment_options,
     finished_cells,
     make_page,
     read_record,
@@ -108,9 +107,16 @@ def test_the_folder_of_a_run_is_known_before_and_after(tmp_path: Path) -> None:
     assert open_run(run_folder(EXPERIMENT, "cpu", CELLS[0], tmp_path / "runs")).configuration == (
         CELLS[0].configuration
     )
-    options = experiment_options(EXPERIMENT, ["--budget", "full", "--runs", "r"], tmp_path)
-    assert (options.budget, options.runs) == ("full", Path("r"))
-    assert options.record == tmp_path / "docs" / "results" / "widths.jsonl"
+
+
+def test_the_command_line_says_which_budget_and_where(tmp_path: Path) -> None:
+    runs = tmp_path / "elsewhere"
+    arguments = ["--budget", "full", "--runs", str(runs)]
+    assert experiment_main(lambda: EXPERIMENT, arguments, tmp_path) == 0
+    (cell,) = EXPERIMENT.cells["full"]
+    assert (run_folder(EXPERIMENT, "full", cell, runs) / "run.toml").is_file()
+    assert [key[0] for key in read_record(tmp_path / "docs" / "results" / "widths.jsonl")] == ["full"]
+    assert not (tmp_path / "build").exists()
 
 
 def test_an_interrupted_table_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

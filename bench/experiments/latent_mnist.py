@@ -6,7 +6,7 @@ python -m bench.experiments.latent_mnist [--budget cpu|full]
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from bench.experiments.latent_tables import (
     comparison_table,
     configured,
     dot_figure,
-    main_with_figures,
     row_values,
     side_by_side,
     spread,
@@ -26,7 +25,15 @@ from bench.experiments.latent_tables import (
     transformation_numbers,
 )
 from equikernels.models.engine import Run
-from equikernels.models.engine.results import Budget, Cell, Column, Experiment, Result
+from equikernels.models.engine.results import (
+    Budget,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Result,
+    experiment_main,
+)
 from equikernels.models.latent_actions.pairs import PairOptions
 from equikernels.models.latent_actions.tasks import LatentActionOptions
 
@@ -238,11 +245,12 @@ def experiment() -> Experiment:
         ],
         measure=measure,
         findings=findings,
+        figures=draw,
     )
 
 
-def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[str, Figure]:
-    """All figures of the page."""
+def draw(finished: Finished) -> dict[str, Figure]:
+    """All figures of the page; what needs a row that failed is left out."""
     from equikernels.models.latent_actions.figures import Examples, part_sizes, swapped_parts
 
     panels = {
@@ -253,13 +261,13 @@ def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[
         ]
         for scene in SCENES
     }
-    figures = {"psnr": dot_figure(results, panels, "PSNR (dB)", "psnr")}
+    figures = {"psnr": dot_figure(finished.results, panels, "PSNR (dB)", "psnr")}
     shown = {kind: row_name("blocked", "so2", kind) for kind in KINDS}
-    found = {
-        kind: next((cell for cell in results if cell.row == row), None) for kind, row in shown.items()
-    }  # fmt: skip
+    first = {cell.row: cell for cell in reversed(finished.results)}
     runs = {
-        kind: trained(run_of(cell), ("split=test",), 100) for kind, cell in found.items() if cell is not None
+        kind: trained(finished.run(first[row]), ("split=test",), 100)
+        for kind, row in shown.items()
+        if row in first
     }
     if STE in runs:
         figures["transformed"] = side_by_side(runs)
@@ -272,7 +280,7 @@ def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
-    return main_with_figures(experiment(), draw, arguments, root)
+    return experiment_main(experiment, arguments, root)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,6 @@ from bench.experiments.latent_tables import (
     comparison_table,
     configured,
     dot_figure,
-    main_with_figures,
     row_values,
     side_by_side,
     spread,
@@ -29,7 +28,15 @@ from bench.experiments.latent_tables import (
     transformation_numbers,
 )
 from equikernels.models.engine import Run
-from equikernels.models.engine.results import Budget, Cell, Column, Experiment, Result
+from equikernels.models.engine.results import (
+    Budget,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Result,
+    experiment_main,
+)
 from equikernels.models.latent_actions.measuring import object_dependence, region_correlation
 from equikernels.models.latent_actions.pairs import PairOptions
 from equikernels.models.latent_actions.tasks import LatentActionOptions
@@ -248,11 +255,12 @@ def experiment() -> Experiment:
         ],
         measure=measure,
         findings=findings,
+        figures=draw,
     )
 
 
-def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[str, Figure]:
-    """All figures of the page."""
+def draw(finished: Finished) -> dict[str, Figure]:
+    """All figures of the page; what needs a row that failed is left out."""
     from equikernels.models.latent_actions.figures import part_sizes, swapped_parts
 
     panels = {
@@ -264,13 +272,13 @@ def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[
         ],
         "one image: by dependence": [(image_row(kind), kind) for kind in KINDS],
     }
-    figures = {"masks": dot_figure(results, panels, "mask accuracy", "mask_accuracy", (0, 1.05))}
+    figures = {"masks": dot_figure(finished.results, panels, "mask accuracy", "mask_accuracy", (0, 1.05))}
     runs = {}
     for kind in KINDS:
-        cell = next((cell for cell in results if cell.row == image_row(kind)), None)
+        cell = next((cell for cell in finished.results if cell.row == image_row(kind)), None)
         if cell is not None:
             size = next(o for o in cell.configuration.data_options if o.startswith("size="))
-            runs[kind] = trained(run_of(cell), ("count=100", size, "seed=1"))
+            runs[kind] = trained(finished.run(cell), ("count=100", size, "seed=1"))
     if STE in runs:
         learned = runs[STE]
         batch, draws = next(iter(learned.batches))
@@ -281,7 +289,7 @@ def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
-    return main_with_figures(experiment(), draw, arguments, root)
+    return experiment_main(experiment, arguments, root)
 
 
 if __name__ == "__main__":

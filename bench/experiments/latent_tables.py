@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from equikernels.models.data import Dataset
-from equikernels.models.engine import Batches, Run, RunConfiguration, default_configuration, open_run
-from equikernels.models.engine.results import (
-    Budget,
-    Cell,
-    Experiment,
-    Result,
-    experiment_main,
-    experiment_options,
-    read_record,
-    run_folder,
-)
+from equikernels.models.engine import Batches, Run, RunConfiguration, default_configuration
+from equikernels.models.engine.results import Cell, Result
 from equikernels.models.engine.runs import open_dataset
-from equikernels.models.engine.toml import to_toml
 from equikernels.models.latent_actions.model import LatentActionModel
 from equikernels.models.latent_actions.tasks import LatentActionOptions, LatentActionTask
 
@@ -164,46 +152,6 @@ def row_values(results: Mapping[Cell, Result], row: str, number: str) -> list[fl
 
 
 # -- figures -------------------------------------------------------------------------------------------------
-
-Draw = Callable[[Mapping[Cell, Result], Callable[[Cell], Run]], Mapping[str, "Figure"]]
-"""Figures by name, from the finished cells, and their runs."""
-
-
-def main_with_figures(
-    experiment: Experiment, draw: Draw, arguments: Sequence[str] | None = None, root: Path = Path()
-) -> int:
-    """The command of an experiment, after which its figures are drawn into the folder beside its page's.
-
-    Figures that need runs which are gone are left as they are, which is said in one line.
-    """
-    options = experiment_options(experiment, arguments, root)
-    code = experiment_main(lambda: experiment, arguments, root)
-    # 1 tells of a run that diverged, too: the others have their figures all the same.
-    if code > 1:
-        return code
-    budget: Budget = options.budget
-    kept = read_record(options.record)
-    found = {
-        cell: kept.get((budget, cell.row, to_toml(cell.configuration))) for cell in experiment.cells[budget]
-    }
-    if None in found.values():
-        return code
-    results = {cell: result for cell, result in found.items() if result is not None and not result.failure}
-    folder = options.page.parent.parent / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def run_of(cell: Cell) -> Run:
-        return open_run(run_folder(experiment, budget, cell, options.runs))
-
-    missing = [cell for cell in results if not run_folder(experiment, budget, cell, options.runs).is_dir()]
-    if missing:
-        print(
-            f"{experiment.command}: no run of {missing[0].row} in {options.runs}: no figures", file=sys.stderr
-        )
-        return code
-    for name, figure in draw(results, run_of).items():
-        figure.savefig(folder / f"{experiment.name}_{name}.png")
-    return code
 
 
 def dot_figure(

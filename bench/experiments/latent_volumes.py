@@ -6,7 +6,7 @@ python -m bench.experiments.latent_volumes [--budget cpu|full]
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from bench.experiments.latent_tables import (
     comparison_table,
     configured,
     dot_figure,
-    main_with_figures,
     row_values,
     side_by_side,
     spread,
@@ -26,7 +25,15 @@ from bench.experiments.latent_tables import (
     transformation_numbers,
 )
 from equikernels.models.engine import Run
-from equikernels.models.engine.results import Budget, Cell, Column, Experiment, Result
+from equikernels.models.engine.results import (
+    Budget,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Result,
+    experiment_main,
+)
 from equikernels.models.latent_actions.tasks import LatentActionOptions
 
 if TYPE_CHECKING:
@@ -137,26 +144,27 @@ def experiment() -> Experiment:
         ],
         measure=measure,
         findings=findings,
+        figures=draw,
     )
 
 
-def draw(results: Mapping[Cell, Result], run_of: Callable[[Cell], Run]) -> dict[str, Figure]:
-    """All figures of the page."""
+def draw(finished: Finished) -> dict[str, Figure]:
+    """All figures of the page; what needs a row that failed is left out."""
     panels = {
         "rotations of the cube": [(row_name("cube", kind), kind) for kind in KINDS],
         "any rotation": [(row_name("so3", kind), kind) for kind in KINDS],
     }
-    figures = {"psnr": dot_figure(results, panels, "PSNR (dB)", "psnr")}
+    figures = {"psnr": dot_figure(finished.results, panels, "PSNR (dB)", "psnr")}
     runs = {}
     for kind in KINDS:
-        cell = next((cell for cell in results if cell.row == row_name("so3", kind)), None)
+        cell = next((cell for cell in finished.results if cell.row == row_name("so3", kind)), None)
         if cell is not None:
-            runs[kind] = trained(run_of(cell), ("split=test",), 100)
+            runs[kind] = trained(finished.run(cell), ("split=test",), 100)
     return {**figures, "transformed": side_by_side(runs)} if runs else figures
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
-    return main_with_figures(experiment(), draw, arguments, root)
+    return experiment_main(experiment, arguments, root)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Mapping
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -88,8 +87,9 @@ def error_curves(results: Mapping[Cell, Result]) -> Figure:
             top, bottom = grid[0, column], grid[1, column]
             _curve(top, rows, "rmse", BLUE, "o-", "upright")
             _curve(top, rows, "turned_rmse", ORANGE, "s--", "turned")
-            mlp = statistics.fmean(numbers["rmse"] for numbers in rows[MLP].values())
-            top.axhline(mlp, color=GREY, linestyle=":", label="ordinary network, upright")
+            if MLP in rows:
+                mlp = statistics.fmean(numbers["rmse"] for numbers in rows[MLP].values())
+                top.axhline(mlp, color=GREY, linestyle=":", label="ordinary network, upright")
             _curve(bottom, rows, "invariance_error", BLUE, "o-", "change under O(5)")
             top.set_title(f"sigma = {sigma:g}")
             bottom.set_xlabel("softness (0: invariant, 1: free)")
@@ -103,6 +103,8 @@ def error_curves(results: Mapping[Cell, Result]) -> Figure:
 def _curve(axes: Axes, rows: Rows, number: str, colour: str, style: str, label: str) -> None:
     """The mean over seeds, and the range from the lowest to the highest."""
     levels = {float(row.removeprefix("softness ")): runs for row, runs in rows.items() if row != MLP}
-    values = np.array([[n[number] for n in levels[level].values()] for level in sorted(levels)])
-    axes.fill_between(sorted(levels), values.min(1), values.max(1), color=colour, alpha=0.18, linewidth=0)
-    axes.plot(sorted(levels), values.mean(1), style, color=colour, label=label)
+    # A seed that failed is missing at its level alone.
+    values = [[n[number] for n in levels[level].values()] for level in sorted(levels)]
+    low, high = [min(v) for v in values], [max(v) for v in values]
+    axes.fill_between(sorted(levels), low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(sorted(levels), [statistics.fmean(v) for v in values], style, color=colour, label=label)

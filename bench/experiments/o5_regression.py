@@ -8,7 +8,6 @@ the table is complete.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
@@ -23,11 +22,8 @@ from equikernels.models.engine.results import (
     Experiment,
     best_numbers,
     experiment_main,
-    experiment_options,
-    read_record,
 )
 from equikernels.models.engine.runs import Run
-from equikernels.models.engine.toml import to_toml
 from equikernels.models.soft_equivariance.tasks import RegressionOptions, SoftRegressionTask
 
 INTRODUCTION = """
@@ -132,31 +128,14 @@ def make() -> Experiment:
         columns=COLUMNS,
         measure=measure,
         findings=findings,
+        figures=lambda finished: {finished.budget: error_curves(finished.results)},
     )
-
-
-def leave_figure(experiment: Experiment, options: argparse.Namespace) -> None:
-    """Draw o5_regression_BUDGET.png in figures, beside results, from the record of a complete table."""
-    folder: Path = options.page.parent.parent / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = read_record(options.record)
-    found = {
-        cell: kept[options.budget, cell.row, to_toml(cell.configuration)]
-        for cell in experiment.cells[options.budget]
-    }
-    error_curves(found).savefig(folder / f"{experiment.name}_{options.budget}.png", dpi=90)
 
 
 def main(
     arguments: Sequence[str] | None = None, root: Path = Path(), make: Callable[[], Experiment] = make
 ) -> int:
-    """The table, then its figure; exit codes as `experiment_main`."""
-    code = experiment_main(make, arguments, root)
-    if code:
-        return code
-    experiment = make()
-    leave_figure(experiment, experiment_options(experiment, arguments, root))
-    return 0
+    return experiment_main(make, arguments, root)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,16 +21,14 @@ from bench.experiments.rotational_vae_findings import CLASSES, LEVELS, ROWS, fin
 from equikernels.group import CyclicGroup, DihedralGroup
 from equikernels.metrics import psnr
 from equikernels.models.data.transforms import center_crop
-from equikernels.models.engine import RunConfiguration, default_configuration, open_run
+from equikernels.models.engine import RunConfiguration, default_configuration
 from equikernels.models.engine.processes import Processes
 from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
-    Result,
+    Finished,
     experiment_main,
-    experiment_options,
-    run_folder,
 )
 from equikernels.models.engine.runs import Run, open_dataset, split_dataset
 from equikernels.models.rotational_vae import RotationalVAE, symmetrise
@@ -136,6 +132,7 @@ def make_experiment(settings: Settings = Settings()) -> Experiment:
         ],
         measure=measure_run,
         findings=findings,
+        figures=draw,
     )
 
 
@@ -265,50 +262,29 @@ def _softened(model: RotationalVAE, images: Tensor) -> dict[str, float]:
 # -- figures -------------------------------------------------------------------------------------------------
 
 
-def draw(experiment: Experiment, results: Mapping[Cell, Result], runs: Path, folder: Path) -> None:
-    """The figures of the table for a CPU, from its numbers and from the runs of its first seed.
-
-    Raises:
-        ConfigurationError, RunError: a run is not where it was.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    own = {cell: result for cell, result in results.items() if cell in experiment.cells["cpu"]}
+def draw(finished: Finished) -> dict[str, Figure]:
+    """The figures of the table for a CPU, if no row of it failed: from its numbers and its first runs."""
+    if finished.budget != "cpu" or not has_all_rows(finished.results):
+        return {}
     values: dict[str, dict[str, list[float]]] = {}
-    for cell, result in own.items():
+    for cell, result in finished.results.items():
         for g in ALL.elements():
             name = element_name(ALL, g)
             found = values.setdefault(cell.row, {}).setdefault(name, [])
             found.append(result.numbers[f"psnr_{name}"])
-    _save(element_errors(values, "PSNR turned back (dB)"), folder / "rotational_vae_errors.png")
-    first = {cell.row: cell for cell in reversed(own)}
+    first = {cell.row: cell for cell in reversed(finished.results)}
     models: dict[str, RotationalVAE] = {}
     for label, row in (("untuned", ROWS.untuned), ("tuned, $C_2$", ROWS.half)):
-        models[label], images = _trained(open_run(run_folder(experiment, "cpu", first[row], runs)))
+        models[label], images = _trained(finished.run(first[row]))
     shown = center_crop(images, min(96, *images.shape[-2:]))[:2]
-    _save(latent_turns(models, shown, 1), folder / "rotational_vae_turns.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """As a PNG with 256 colours: photographs with more would not be small."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    Image.open(buffer).convert("RGB").quantize(256).save(path, optimize=True)
+    return {
+        "errors": element_errors(values, "PSNR turned back (dB)"),
+        "turns": latent_turns(models, shown, 1),
+    }
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path(), settings: Settings = Settings()) -> int:
-    """The command: the table, its page, and the figures when the table for a CPU is whole."""
-    experiment = make_experiment(settings)
-    options = experiment_options(experiment, arguments, root)
-    finished: dict[Cell, Result] = {}
-
-    def kept(results: Mapping[Cell, Result]) -> str:
-        finished.update(results)
-        return findings(results)
-
-    code = experiment_main(lambda: dataclasses.replace(experiment, findings=kept), arguments, root)
-    if code == 0 and options.budget == "cpu" and has_all_rows(finished):
-        draw(experiment, finished, options.runs, root / "docs" / "figures")
-    return code
+    return experiment_main(lambda: make_experiment(settings), arguments, root)
 
 
 if __name__ == "__main__":

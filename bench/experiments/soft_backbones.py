@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from bench.experiments.soft_backbones_figure import backbones_figure
 from equikernels.group import CyclicGroup
 from equikernels.metrics import equivariance_error
+from equikernels.models.engine.figures import save_figure
 from equikernels.nn import symmetrise_sampling
 from equikernels.project import soften
 from equikernels.project.saving.files import write_text
@@ -330,8 +331,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
         write_text(
             folder / f"{NAME}.md", make_page(results, options.budget, datetime.date.today().isoformat())
         )
-        figure = draw(results)
-        figure.savefig(root / "docs" / "figures" / f"{NAME}.png", dpi=110)
+        save_figure(draw(results), root / "docs" / "figures" / f"{NAME}.png")
     except OSError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2

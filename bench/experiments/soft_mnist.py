@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from bench.experiments.figure_files import run_and_draw
 from bench.experiments.soft_mnist_figure import softness_figure
 from equikernels.metrics import equivariance_error
 from equikernels.models.data import Dataset
 from equikernels.models.engine import OptimizerOptions, RunConfiguration, TrainingOptions
-from equikernels.models.engine.results import Budget, Cell, Column, Experiment, Result
+from equikernels.models.engine.results import Cell, Column, Experiment, Finished, Result, experiment_main
 from equikernels.models.engine.runs import Run, open_dataset
 from equikernels.models.engine.validation import validation_batches
 from equikernels.models.soft_equivariance import SoftGridClassifier
@@ -328,23 +328,26 @@ def make_experiment() -> Experiment:
         columns=COLUMNS,
         measure=measure,
         findings=findings,
+        figures=figures,
     )
 
 
-def figures(budget: Budget, found: Mapping[Cell, Result]) -> dict[str, Any]:
-    """The figure of a budget, by the end of its file's name."""
+def figures(finished: Finished) -> dict[str, Figure]:
+    """Curves over softness, a file for each budget."""
     curves = {
-        (group, number): {layer: by_level(found, group, layer, number) for layer in ("soft", "prior")}
+        (group, number): {
+            layer: by_level(finished.results, group, layer, number) for layer in ("soft", "prior")
+        }
         for group in GROUP_NAMES
         for number in ("combined_accuracy", "invariance_error")
     }
-    return {f"{NAME}_{budget}.png": softness_figure(curves)}
+    return {finished.budget: softness_figure(curves)}
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
     # Matrices of this size are too small to share: one thread is fastest, and its sums have one order.
     torch.set_num_threads(1)
-    return run_and_draw(make_experiment, figures, arguments, root)
+    return experiment_main(make_experiment, arguments, root)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from bench.experiments.spatial_vae_findings import FIGURES, MODELS, PAGE_NAME, Place, figure_name, findings
+from bench.experiments.spatial_vae_findings import FIGURES, MODELS, PAGE_NAME, Place, findings
 from equikernels.models.data import Dataset
 from equikernels.models.engine import (
     Batches,
@@ -26,7 +26,6 @@ from equikernels.models.engine import (
     Run,
     RunConfiguration,
     TrainingOptions,
-    open_run,
 )
 from equikernels.models.engine.processes import Processes
 from equikernels.models.engine.results import (
@@ -34,9 +33,8 @@ from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
+    Finished,
     experiment_main,
-    experiment_options,
-    run_folder,
 )
 from equikernels.models.engine.runs import open_dataset
 from equikernels.models.spatial_vae import SpatialVAE
@@ -44,7 +42,6 @@ from equikernels.models.spatial_vae.figures import interpolation, manifold, reco
 from equikernels.models.spatial_vae.pose_agreement import pose_agreement
 from equikernels.models.spatial_vae.tasks import SpatialVAEOptions, SpatialVAETask
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = f"python -m bench.experiments.{PAGE_NAME}"
 DATA = "$EQUIKERNELS_DATA/mnist"
 
@@ -193,36 +190,28 @@ def make() -> Experiment:
         ],
         measure=measure,
         findings=findings,
+        figures=draw,
     )
 
 
 # -- figures -------------------------------------------------------------------------------------------------
 
 
-def draw(experiment: Experiment, budget: Budget, runs: Path, folder: Path) -> list[Path]:
-    """Figures of the runs with the first seed and the smallest z, where their folders still are.
-
-    Returns:
-        The files that were written.
-    """
-    first = [cell for cell in experiment.cells[budget] if cell.configuration.seed == 0]
-    least = min(cell.configuration.model.latent_dim for cell in first)
-    written = []
+def draw(finished: Finished) -> dict[str, Figure]:
+    """Figures of the first run of every row with the smallest z, where no row that they show failed."""
+    least = min(cell.configuration.model.latent_dim for cell in finished.results)
+    first = {cell.row: cell for cell in reversed(finished.results)}
+    figures = {}
     for kind, (setting, models) in FIGURES.items():
-        wanted = [str(Place(setting, least, model)) for model in models]
-        found = {cell.row: cell for cell in first if cell.row in wanted}
-        folders = [run_folder(experiment, budget, found[row], runs) for row in wanted if row in found]
-        if len(folders) < len(wanted) or not all((path / "run.toml").is_file() for path in folders):
+        rows = {model: str(Place(setting, least, model)) for model in models}
+        if not first.keys() >= set(rows.values()):
             continue
-        opened = [open_run(path) for path in folders]
-        test = open_test(opened[0].configuration)
-        loaded = {model: run.load_model(test) for model, run in zip(models, opened, strict=True)}
+        runs = {model: finished.run(first[row]) for model, row in rows.items()}
+        test = open_test(next(iter(runs.values())).configuration)
+        loaded = {model: run.load_model(test) for model, run in runs.items()}
         spatial = {model: module for model, module in loaded.items() if isinstance(module, SpatialVAE)}
-        figure = _figure(kind, spatial, test)
-        folder.mkdir(parents=True, exist_ok=True)
-        written.append(folder / figure_name(budget, kind))
-        figure.savefig(written[-1])
-    return written
+        figures[f"{finished.budget}_{kind}"] = _figure(kind, spatial, test)
+    return figures
 
 
 def _figure(kind: str, models: Mapping[str, SpatialVAE], test: Dataset) -> Figure:
@@ -237,13 +226,8 @@ def _figure(kind: str, models: Mapping[str, SpatialVAE], test: Dataset) -> Figur
     return interpolation(model, images[2], images[-1])
 
 
-def main(arguments: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
-    experiment = make()
-    options = experiment_options(experiment, arguments, root)
-    code = experiment_main(make, arguments, root)
-    if code == 0:
-        draw(experiment, options.budget, options.runs, root / "docs" / "figures")
-    return code
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> int:
+    return experiment_main(make, arguments, root)
 
 
 if __name__ == "__main__":

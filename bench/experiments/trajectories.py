@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.experiments.trajectory_findings import findings
-from bench.experiments.trajectory_plots import leave_figures
+from matplotlib.figure import Figure
+
+from bench.experiments.trajectory_findings import by_scene, findings
+from bench.experiments.trajectory_plots import error_bars, paths
 from equikernels.models.engine import OptimizerOptions, RunConfiguration, TrainingOptions
 from equikernels.models.engine.inference import Use, evaluate_run
 from equikernels.models.engine.results import (
@@ -22,9 +24,9 @@ from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
+    Finished,
     best_numbers,
     experiment_main,
-    experiment_options,
 )
 from equikernels.models.engine.runs import Run
 from equikernels.models.soft_equivariance.tasks import SoftTrajectoriesTask, TrajectoryOptions
@@ -153,19 +155,21 @@ def make() -> Experiment:
         columns=COLUMNS,
         measure=measure,
         findings=findings,
+        figures=figures,
     )
+
+
+def figures(finished: Finished) -> dict[str, Figure]:
+    """Errors of all rows, and paths where none of the rows that they compare failed; files of each budget."""
+    found = {f"errors_{finished.budget}": error_bars(by_scene(finished.results))}
+    drawn = paths(finished, held_out)
+    return found if drawn is None else {**found, f"paths_{finished.budget}": drawn}
 
 
 def main(
     arguments: Sequence[str] | None = None, root: Path = Path(), make: Callable[[], Experiment] = make
 ) -> int:
-    """The table, then its figures; exit codes as `experiment_main`."""
-    code = experiment_main(make, arguments, root)
-    if code:
-        return code
-    experiment = make()
-    leave_figures(experiment, experiment_options(experiment, arguments, root), held_out)
-    return 0
+    return experiment_main(make, arguments, root)
 
 
 if __name__ == "__main__":

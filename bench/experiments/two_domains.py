@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from bench.experiments.two_domains_figures import draw_figures
@@ -25,22 +26,18 @@ from equikernels.models.engine import (
     OptimizerOptions,
     Run,
     RunConfiguration,
-    RunError,
     TrainingOptions,
     default_configuration,
-    open_run,
 )
 from equikernels.models.engine.results import (
     Budget,
     Cell,
     Column,
     Experiment,
+    Finished,
     Result,
     best_numbers,
-    complete,
     experiment_main,
-    experiment_options,
-    run_folder,
 )
 from equikernels.models.engine.runs import open_dataset, split_dataset
 from equikernels.models.spatial_vae import SpatialVAE
@@ -288,6 +285,15 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values) or "-"
 
 
+def figures(finished: Finished) -> dict[str, Figure]:
+    """All figures; what models say is that of the first run of each kind."""
+    first = {cell.row: cell for cell in reversed(finished.results)}
+    spatial, plain = (
+        judge(finished.run(first[row])) if row in first else None for row in (SPATIAL, PLAIN[1])
+    )
+    return draw_figures(finished.results, spatial, plain)
+
+
 EXPERIMENT = Experiment(
     name="two_domains",
     title="A body with two domains: conformation and rotation",
@@ -302,35 +308,14 @@ EXPERIMENT = Experiment(
     ],
     measure=measure,
     findings=findings,
+    figures=figures,
 )
 
 
 def main(
     arguments: Sequence[str] | None = None, root: Path = Path(), experiment: Experiment = EXPERIMENT
 ) -> int:
-    """The table, then the figures beside the page."""
-    code = experiment_main(lambda: experiment, arguments, root)
-    if code:
-        return code
-    options = experiment_options(experiment, arguments, root)
-    # All are done: this gives what is kept of them.
-    results = complete(
-        experiment, options.budget, page=options.page, record=options.record, runs=options.runs
-    )
-    try:
-        judged = [
-            judge(open_run(run_folder(experiment, options.budget, cell, options.runs)))
-            for cell in (_first(results, SPATIAL), _first(results, PLAIN[1]))
-        ]
-    except RunError as error:
-        print(f"{experiment.command}: figures need the runs that were measured: {error}", file=sys.stderr)
-        return 1
-    draw_figures(options.page.parent.parent / "figures", results, *judged)
-    return 0
-
-
-def _first(results: Mapping[Cell, Result], row: str) -> Cell:
-    return next(cell for cell in results if cell.row == row)
+    return experiment_main(lambda: experiment, arguments, root)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -32,29 +31,25 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
     "legend.frameon": False,
-    "savefig.dpi": 130,
-    "savefig.facecolor": "white",
 }
 
 
-def draw_figures(folder: Path, results: Mapping[Cell, Result], spatial: Judged, plain: Judged) -> list[Path]:
-    """All figures, as PNG files in a folder.
+def draw_figures(
+    results: Mapping[Cell, Result], spatial: Judged | None, plain: Judged | None
+) -> dict[str, Figure]:
+    """All figures, by name.
 
     Args:
         results: the table's cells.
-        spatial, plain: a run of each kind.
+        spatial, plain: a run of each kind; figures that need one which is not there are left out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     with mpl.rc_context(STYLE):
-        for name, figure in (
-            ("correlations", correlation_figure(results)),
-            ("latents", latent_figure(spatial, plain)),
-            ("content", content_figure(spatial)),
-        ):
-            paths.append(folder / f"two_domains_{name}.png")
-            figure.savefig(paths[-1])
-    return paths
+        figures = {"correlations": correlation_figure(results)}
+        if spatial is not None:
+            figures["content"] = content_figure(spatial)
+            if plain is not None:
+                figures["latents"] = latent_figure(spatial, plain)
+    return figures
 
 
 def correlation_figure(results: Mapping[Cell, Result]) -> Figure:

@@ -169,8 +169,9 @@ def test_a_command_makes_its_page_and_its_figures(
     }
     assert figures <= names
     # Figures come from the runs: without them the command says so, and the page stays.
-    assert module.main(["--runs", str(tmp_path / "elsewhere")], tmp_path) == 0
-    assert "no run of" in capsys.readouterr().err
+    assert module.main(["--runs", str(tmp_path / "elsewhere")], tmp_path) == 1
+    assert "no figures: " in capsys.readouterr().err
+    assert (tmp_path / "docs" / "results" / f"{experiment.name}.md").read_text() == page
 
 
 def test_data_that_are_not_there_are_one_line(

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.experiments import o5_regression
-from bench.experiments.o5_findings import best_soft, findings
+from bench.experiments.o5_findings import best_soft, error_curves, findings
 from equikernels.models.engine.results import Cell, Experiment, Result
 from equikernels.models.engine.toml import to_toml
 from equikernels.models.soft_equivariance.tasks import RegressionOptions
@@ -83,3 +84,14 @@ def test_claims_follow_from_the_numbers() -> None:
     partial = findings(table(1.0, {"mlp": 0.5, "softness 0": 0.1}))
     assert "- sigma 1: the rows that the claims need are not finished." in partial
     assert best_soft({"softness 0": {}, "softness 1": {}}) is None
+
+
+def test_curves_are_drawn_without_what_failed() -> None:
+    found = table(1.0, {"mlp": 0.7, "softness 0": 0.6, "softness 0.3": 0.5, "softness 1": 0.8})
+    seed = next(cell for cell in found if cell.row == "sigma 1, softness 0.3")
+    fewer = {cell: result for cell, result in found.items() if cell is not seed and "mlp" not in cell.row}
+    top, _ = error_curves(fewer).axes
+    assert {line.get_label() for line in top.get_lines()} == {"upright", "turned"}
+    upright = next(line for line in top.get_lines() if line.get_label() == "upright")
+    # Both seeds of the outer levels, the second of the one between.
+    assert list(np.asarray(upright.get_ydata())) == pytest.approx([0.605, 0.51, 0.805])

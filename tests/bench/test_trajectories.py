@@ -13,7 +13,14 @@ import pytest
 
 from bench.experiments import trajectories
 from bench.experiments.trajectory_findings import chosen_softness, findings, verdict
-from equikernels.models.engine.results import Cell, Experiment, Result
+from equikernels.models.engine.results import (
+    Cell,
+    Experiment,
+    Finished,
+    Result,
+    finished_cells,
+    read_record,
+)
 from equikernels.models.engine.toml import to_toml
 from equikernels.models.soft_equivariance.tasks import SoftTrajectoriesTask, TrajectoryOptions
 
@@ -63,11 +70,22 @@ def test_the_command_makes_the_page_the_record_and_the_figures(
     assert numbers["combined_ade"] == pytest.approx((numbers["ade"] + numbers["turned_ade"]) / 2)
     # The test scene is not the validation part: its rules have other errors.
     assert numbers["validation_combined_ade"] != numbers["combined_ade"]
-    # A second time nothing is trained, and without the runs no paths are drawn.
+    # A second time nothing is trained, and without the runs nothing is drawn.
     capsys.readouterr()
     elsewhere = str(tmp_path / "elsewhere")
-    assert trajectories.main(["--budget", "cpu", "--runs", elsewhere], tmp_path, tiny) == 0
-    assert capsys.readouterr().err == f"{elsewhere}: not all runs are there, so that no paths are drawn\n"
+    assert trajectories.main(["--budget", "cpu", "--runs", elsewhere], tmp_path, tiny) == 1
+    assert "expected the run of 'ETH, plain'" in capsys.readouterr().err
+    # Where runs failed the others are drawn: errors without a row, paths of the seed that is left.
+    experiment = tiny()
+    found = finished_cells(
+        experiment, "cpu", read_record(tmp_path / "docs" / "results" / "trajectories.jsonl")
+    )
+    runs = tmp_path / "build" / "runs"
+    _, *others = found
+    fewer = Finished(experiment, "cpu", {cell: found[cell] for cell in others}, runs)
+    assert trajectories.figures(fewer).keys() == {"errors_cpu", "paths_cpu"}
+    strict = {cell: result for cell, result in found.items() if cell.row == "ETH, strict"}
+    assert trajectories.figures(dataclasses.replace(fewer, results=strict)).keys() == {"errors_cpu"}
 
 
 def test_data_that_are_not_there_are_one_line(

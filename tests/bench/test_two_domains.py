@@ -15,7 +15,7 @@ from bench.experiments import two_domains
 from bench.experiments.two_domains import EXPERIMENT, PLAIN, SPATIAL, Answers, correlations, numbers_of
 from equikernels.models.data import load_dataset
 from equikernels.models.engine import OptimizerOptions, TrainingOptions
-from equikernels.models.engine.results import Cell, Result
+from equikernels.models.engine.results import Cell, Finished, Result, finished_cells, read_record
 from equikernels.models.engine.toml import to_toml
 
 TINY = two_domains.Size(
@@ -158,7 +158,13 @@ def test_the_command_makes_page_record_and_figures(
     # Without the runs there is a table, but no figure of what a model says.
     (tmp_path / "build").rename(tmp_path / "away")
     assert two_domains.main([], tmp_path, tiny) == 1
-    assert "figures need the runs that were measured" in capsys.readouterr().err
+    assert f"expected the run of {SPATIAL!r}" in capsys.readouterr().err
+    # Where a kind has no run, what needs it is left out.
+    finished = Finished(tiny, "cpu", {}, tmp_path / "away" / "runs")
+    found = finished_cells(tiny, "cpu", read_record(tmp_path / "docs" / "results" / "two_domains.jsonl"))
+    for row, names in ((SPATIAL, {"correlations"}), (PLAIN[1], {"correlations", "content"})):
+        fewer = {cell: result for cell, result in found.items() if cell.row != row}
+        assert two_domains.figures(dataclasses.replace(finished, results=fewer)).keys() == names
 
 
 def test_the_numbers_are_those_of_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,8 @@ def test_the_command_makes_the_page_the_record_and_the_figures(
         experiment, "cpu", read_record(tmp_path / "docs" / "results" / "trajectories.jsonl")
     )
     runs = tmp_path / "build" / "runs"
-    _, *others = found
-    fewer = Finished(experiment, "cpu", {cell: found[cell] for cell in others}, runs)
+    others = dict(list(found.items())[1:])
+    fewer = Finished(experiment, "cpu", others, runs)
     assert trajectories.figures(fewer).keys() == {"errors_cpu", "paths_cpu"}
     strict = {cell: result for cell, result in found.items() if cell.row == "ETH, strict"}
     assert trajectories.figures(dataclasses.replace(fewer, results=strict)).keys() == {"errors_cpu"}

@@ -1,4 +1,4 @@
-"""Data that come inside other packages or are made by rule: nothing is downloaded."""
+"""Data that come inside other packages, and the names of all that are at hand without a download."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from equikernels.models.data.columns import Column, Content, ValueColumn, label_column
+from equikernels.models.data.columns import Column, Content, label_column
 from equikernels.models.data.errors import library, reading
 from equikernels.models.data.pixels import PixelColumn
 from equikernels.models.data.readers import invariant_regression
 from equikernels.models.data.readers.pictures import as_size, fit
 from equikernels.models.data.readers.scenes import read_scenes
-from equikernels.models.data.two_domains import simulate_two_domains
+from equikernels.models.data.readers.two_domains import read_two_domains
 
 __all__ = ["NAMES"]
 
@@ -48,31 +48,6 @@ def read_photographs(name: str, *, size: int | tuple[int, int] = 256) -> Content
         images = np.stack([np.asarray(fit(picture.convert("RGB"), target)) for picture in pictures])
     column = PixelColumn(name, images, "NHWC", "pixels")
     return Content({"image": column}, evidence=hashlib.blake2b(images.tobytes()).digest())
-
-
-def read_two_domains(
-    name: str,
-    *,
-    count: int = 2000,
-    size: int = 40,
-    seed: int = 0,
-    snr: float = 0.5,
-    shift: float = 1.0,
-    turned: bool = True,
-) -> Content:
-    """Simulated particle images with their truths, see `equikernels.models.data.two_domains`.
-
-    Args:
-        count, size, seed, snr, shift, turned: of `simulate_two_domains`.
-    """
-    made = simulate_two_domains(count, size, seed, snr=snr, shift=shift, turned=turned)
-    columns: dict[str, Column] = {
-        "image": PixelColumn(name, made.images, "NHW", "densities, noise of standard deviation 1"),
-        "conformation": ValueColumn(name, made.conformation, "swing of the second domain, -1 to 1"),
-        "theta": ValueColumn(name, made.theta, "turn in the plane in radians, clockwise"),
-        "shift": ValueColumn(name, made.shift, "movement after the turn in pixels, right and up"),
-    }
-    return Content(columns, evidence=hashlib.blake2b(made.images.tobytes()).digest())
 
 
 NAMES: dict[str, Callable[..., Content]] = {

@@ -263,7 +263,7 @@ def draw(finished: Finished) -> dict[str, Figure]:
     }
     figures = {"psnr": dot_figure(finished.results, panels, "PSNR (dB)", "psnr")}
     shown = {kind: row_name("blocked", "so2", kind) for kind in KINDS}
-    first = {cell.row: cell for cell in reversed(finished.results)}
+    first = finished.first()
     runs = {
         kind: trained(finished.run(first[row]), ("split=test",), 100)
         for kind, row in shown.items()

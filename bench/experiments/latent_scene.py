@@ -273,9 +273,10 @@ def draw(finished: Finished) -> dict[str, Figure]:
         "one image: by dependence": [(image_row(kind), kind) for kind in KINDS],
     }
     figures = {"masks": dot_figure(finished.results, panels, "mask accuracy", "mask_accuracy", (0, 1.05))}
+    first = finished.first()
     runs = {}
     for kind in KINDS:
-        cell = next((cell for cell in finished.results if cell.row == image_row(kind)), None)
+        cell = first.get(image_row(kind))
         if cell is not None:
             size = next(o for o in cell.configuration.data_options if o.startswith("size="))
             runs[kind] = trained(finished.run(cell), ("count=100", size, "seed=1"))

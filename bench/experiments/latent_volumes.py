@@ -155,11 +155,12 @@ def draw(finished: Finished) -> dict[str, Figure]:
         "any rotation": [(row_name("so3", kind), kind) for kind in KINDS],
     }
     figures = {"psnr": dot_figure(finished.results, panels, "PSNR (dB)", "psnr")}
-    runs = {}
-    for kind in KINDS:
-        cell = next((cell for cell in finished.results if cell.row == row_name("so3", kind)), None)
-        if cell is not None:
-            runs[kind] = trained(finished.run(cell), ("split=test",), 100)
+    first = finished.first()
+    runs = {
+        kind: trained(finished.run(first[row]), ("split=test",), 100)
+        for kind in KINDS
+        if (row := row_name("so3", kind)) in first
+    }
     return {**figures, "transformed": side_by_side(runs)} if runs else figures
 
 

@@ -272,7 +272,7 @@ def draw(finished: Finished) -> dict[str, Figure]:
             name = element_name(ALL, g)
             found = values.setdefault(cell.row, {}).setdefault(name, [])
             found.append(result.numbers[f"psnr_{name}"])
-    first = {cell.row: cell for cell in reversed(finished.results)}
+    first = finished.first()
     models: dict[str, RotationalVAE] = {}
     for label, row in (("untuned", ROWS.untuned), ("tuned, $C_2$", ROWS.half)):
         models[label], images = _trained(finished.run(first[row]))

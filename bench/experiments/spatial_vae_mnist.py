@@ -200,7 +200,7 @@ def make() -> Experiment:
 def draw(finished: Finished) -> dict[str, Figure]:
     """Figures of the first run of every row with the smallest z, where no row that they show failed."""
     least = min(cell.configuration.model.latent_dim for cell in finished.results)
-    first = {cell.row: cell for cell in reversed(finished.results)}
+    first = finished.first()
     figures = {}
     for kind, (setting, models) in FIGURES.items():
         rows = {model: str(Place(setting, least, model)) for model in models}

@@ -72,10 +72,8 @@ def paths(finished: Finished, held_out: Callable[[Run], tuple[str, ...]], count:
     soft = chosen_softness(rows)
     if soft is None or not {PLAIN, STRICT} <= rows.keys():
         return None
-    runs = {}
-    for name in (PLAIN, soft, STRICT):
-        cell = next(cell for cell in finished.results if cell.row == f"{scene}, {name}")
-        runs[name] = finished.run(cell)
+    first = finished.first()
+    runs = {name: finished.run(first[f"{scene}, {name}"]) for name in (PLAIN, soft, STRICT)}
     run = runs[PLAIN]
     use = Use(data=run.configuration.data, data_options=held_out(run))
     dataset = open_dataset(use.configuration(run))

@@ -287,7 +287,7 @@ def _listed(values: Sequence[float]) -> str:
 
 def figures(finished: Finished) -> dict[str, Figure]:
     """All figures; what models say is that of the first run of each kind."""
-    first = {cell.row: cell for cell in reversed(finished.results)}
+    first = finished.first()
     spatial, plain = (
         judge(finished.run(first[row])) if row in first else None for row in (SPATIAL, PLAIN[1])
     )

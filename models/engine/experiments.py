@@ -173,6 +173,13 @@ class Finished:
     results: Mapping[Cell, Result]
     runs: Path
 
+    def first(self) -> dict[str, Cell]:
+        """The first cell of every row that has any."""
+        found: dict[str, Cell] = {}
+        for cell in self.results:
+            found.setdefault(cell.row, cell)
+        return found
+
     def run(self, cell: Cell) -> Run:
         """The run of a cell.
 

@@ -14,7 +14,14 @@ from PIL import Image
 
 from equikernels.models.engine import RunError, Stopped, results
 from equikernels.models.engine.figures import save_figure
-from equikernels.models.engine.results import Cell, Experiment, Finished, experiment_main, run_folder
+from equikernels.models.engine.results import (
+    Cell,
+    Experiment,
+    Finished,
+    Result,
+    experiment_main,
+    run_folder,
+)
 from tests.models.engine.samples import configured
 
 
@@ -104,6 +111,15 @@ def test_a_run_that_is_gone_is_told_and_everything_stays(
     assert finished.run(WIDE).configuration == WIDE.configuration
     with pytest.raises(RunError, match="expected the run of 'narrow'"):
         finished.run(NARROW)
+
+
+def test_the_first_cell_of_every_row_is_the_first_that_did_not_fail() -> None:
+    cells = [NARROW, cell("narrow", 1, hidden=2), WIDE]
+    result = Result("cpu", "", "", {}, "", 0.0, "2026-01-01", {})
+    whole = Finished(EXPERIMENT, "cpu", dict.fromkeys(cells, result), Path())
+    assert whole.first() == {"narrow": NARROW, "wide": WIDE}
+    fewer = dataclasses.replace(whole, results=dict.fromkeys(cells[1:2], result))
+    assert fewer.first() == {"narrow": cells[1]}
 
 
 def test_an_unfinished_table_has_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,10 +106,10 @@ def _lines(numbers: Numbers) -> list[str]:
             for s in seeds
         ]
         lines.append(
-            f"Published: untuned, turned latents decode to scrambled images, for which the mean squared error "
-            f"would have to grow {SCRAMBLED:g}-fold at the least. Here a half turn of the latent multiplies it "
-            f"by {_range(ratios, '.2f')}: {_verdict(ratios, lambda ratio: ratio >= SCRAMBLED)}. That it grows "
-            f"at all: {_verdict(ratios, lambda ratio: ratio > 1)}."
+            "Published: untuned, turned latents decode to scrambled images, for which the mean squared error "
+            f"would have to grow {SCRAMBLED:g}-fold at the least. Here a half turn of the latent multiplies "
+            f"it by {_range(ratios, '.2f')}: {_verdict(ratios, lambda ratio: ratio >= SCRAMBLED)}. That it "
+            f"grows at all: {_verdict(ratios, lambda ratio: ratio > 1)}."
         )
     for row, kinds in TRAINED.items():
         seeds = _seeds(numbers, row, ROWS.control)

@@ -138,7 +138,7 @@ def test_verdicts_follow_from_the_numbers_of_every_seed() -> None:
     worse[ROWS.untuned] = [numbers(mse(1, 0.9, 3, 2), 23.9)]
     text = said(worse)
     assert "23.90 dB (24 dB: not reached)" in text
-    assert "mean squared error by 0.90: **not confirmed**" in text
+    assert "multiplies it by 0.90: **not confirmed**. That it grows at all: **not confirmed**." in text
     rows[ROWS.quarter] = rows[ROWS.flips] = [numbers(mse(1, 1, 1, 1)), numbers(mse(1, 1, 1, 1))]
     text = said(rows)
     line = f"| {ROWS.quarter} | {ROWS.control} | 1.00 (1.00 to 1.00) | **3.00 (2.00 to 4.00)** | **3.00"

@@ -17,7 +17,7 @@ DOTS_PER_INCH = 110
 COLOURS = 256
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a figure as a PNG with a palette of 256 colours, in the place of one that is there.
 
     With all its colours, a page of photographs would take several times as much.
@@ -28,6 +28,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     from PIL import Image
 
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
+    figure.savefig(drawn, format="png", dpi=dots_per_inch)
     small = Image.open(drawn).convert("RGB").quantize(COLOURS)
     write_atomically(path, lambda temporary: small.save(temporary, format="PNG", optimize=True))

@@ -220,14 +220,14 @@ def _pictures(
     few = Examples(*tested).first(6)
     return [
         Picture(
-            "latent_turned",
+            "turned",
             "A turned latent, decoded",
             "Digits that training never saw, the same turned by random angles under a square that stays, "
             "and what the model makes by turning the varying channels of its latent.",
             transformed_images(model, few),
         ),
         Picture(
-            "latent_swapped",
+            "swapped",
             "What varies of one image, what stays of another",
             "Each picture is decoded from the varying channels of the image at the left of its row and the "
             "other channels of the one above its column. If the partition is right, it has the digit of its "
@@ -235,7 +235,7 @@ def _pictures(
             swapped_parts(model, few.x[:5]),
         ),
         Picture(
-            "latent_mask",
+            "mask",
             "A mask while it is learned",
             "Every line is a latent channel of the scenes in layers; above the dashed line it varies. Blue "
             "channels see the object alone, which turns, orange ones the background, which stays.",

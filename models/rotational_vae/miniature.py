@@ -161,14 +161,14 @@ def _told(
         claims=claims,
         pictures=[
             Picture(
-                "rotational_vae_turns",
+                "turns",
                 "Turned latents",
                 "Two photographs, their reconstructions, what the latents turned by 180 degrees decode to, "
                 "and that turned back, before and after tuning. Below each the PSNR against the original.",
                 latent_turns(shown, held, 1),
             ),
             Picture(
-                "rotational_vae_errors",
+                "errors",
                 "Upright and turned",
                 "PSNR of the image back, for latents as they are and turned. Tuning should make them alike.",
                 element_errors(psnr, "PSNR turned back (dB)"),

@@ -168,21 +168,21 @@ def _pictures(trained: Mapping[str, SpatialVAE], test: MovedDigits) -> list[Pict
         parts = spatial.parts(spatial.encode(test.images).mean)
     return [
         Picture(
-            "spatial_vae_upright",
+            "upright",
             "Turned digits, set upright",
             "Test digits as they are seen; what the model makes of them; and the same content at pose zero. "
             "The model has never seen which way is up: it is the commonest one.",
             reconstructions(spatial, test.images[first]),
         ),
         Picture(
-            "spatial_vae_poses",
+            "poses",
             "Poses that nobody told",
             "Inferred against true motions of the test digits. The dashed lines are full recovery; for "
             "angles up to the model's own idea of upright.",
             pose_scatter(parts, test.turn, test.shift),
         ),
         Picture(
-            "spatial_vae_manifold",
+            "manifold",
             "What two numbers hold",
             "Digits drawn from each part of the plane of contents. With a pose of its own the two numbers "
             "are left to the content; with a fixed pose they hold angles and shifts as well.",

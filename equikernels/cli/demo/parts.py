@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from equikernels.cli import UserError
+from equikernels.models.engine.figures import save_figure
 from equikernels.models.engine.miniature import Miniature, Picture
 
 __all__ = ["PARTS", "Bar", "FinishedPart", "chosen_parts", "perform"]
@@ -90,5 +91,5 @@ def perform(name: str, seed: int, out: Path, bar: Bar) -> FinishedPart:
         miniature: Miniature = module.run(seed, bar.step)
     done = FinishedPart(name, miniature, time.perf_counter() - begun)
     for picture in miniature.pictures:
-        picture.figure.savefig(out / done.file(picture), dpi=DOTS_PER_INCH)
+        save_figure(picture.figure, out / done.file(picture), DOTS_PER_INCH)
     return done

@@ -30,7 +30,7 @@ def test_it_tells_claims_pictures_and_steps_and_repeats_itself(short: None) -> N
     assert models * 4 + 1 == miniature.STEPS
     assert [claim.holds in (True, False) for claim in found.claims] == [True] * 3
     assert [picture.name for picture in found.pictures] == [
-        "spatial_vae_upright", "spatial_vae_poses", "spatial_vae_manifold",
+        "upright", "poses", "manifold",
     ]  # fmt: skip
     assert {len(row) for row in found.rows} == {len(found.headings)}
     gap = float(found.rows[0][1]) - float(found.rows[1][1])

@@ -95,7 +95,8 @@ def train(
     if configuration.training.initial is not None:
         initial_file(configuration.training.initial)
     asked = Run(Path(folder), configuration)
-    check_free(asked.folder)
+    # The main process alone looks: to the others a folder that it has made already is not free.
+    processes.on_main(lambda: check_free(asked.folder))
     check_monitor(asked.task, data, validation_part, configuration, processes)
     run = processes.on_main(lambda: create_run(asked.folder, configuration))
     return _Training(run, processes, data).run_to_end()

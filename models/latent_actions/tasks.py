@@ -55,6 +55,7 @@ class LatentActionOptions:
         target: Latents of the transformed images in the losses: stopped, a constant, as published; free; or
             auto, stopped where the action keeps the lengths of latents, free where it does not, since
             training diverges there otherwise.
+        output: The decoder ends with Tanh, as published, or with its last convolution, for sparse volumes.
         average: Images and volumes become means over blocks of so many pixels a side.
         side: Then they get a frame of zeros up to this side, so that they can be halved once for each width.
         pairs: What the pairs of images are.
@@ -70,6 +71,7 @@ class LatentActionOptions:
     varying_weight: float = 1.0
     method: Literal["auto", "exact", "bilinear", "shear", "spectral"] = "auto"
     target: Literal["auto", "stopped", "free"] = "auto"
+    output: Literal["tanh", "linear"] = "tanh"
     average: int = 1
     side: int | None = None
     pairs: PairOptions = field(default_factory=PairOptions)
@@ -131,7 +133,9 @@ class LatentActionTask(Task[LatentActionOptions]):
                 f"square: expected at most {side} pixels, as {dataset.name} has, got {options.pairs.square}"
             )
         layers = 2 if options.pairs.scene == "layers" else 1
-        encoder, decoder = convolutional_autoencoder(layers * channels, options.widths, dimensions, layers)
+        encoder, decoder = convolutional_autoencoder(
+            layers * channels, options.widths, dimensions, layers, options.output
+        )
         return LatentActionModel(
             encoder,
             decoder,

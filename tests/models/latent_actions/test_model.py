@@ -174,7 +174,10 @@ def test_networks_are_mirrored_and_need_fitting_sides() -> None:
     assert all(
         layer.negative_slope == 0.2 for layer in (*encoder, *decoder) if isinstance(layer, nn.LeakyReLU)
     )
+    _, open_ended = convolutional_autoencoder(output="linear")
+    assert [type(layer).__name__ for layer in open_ended] == kinds[4:-1]
     for wrong, message in (
+        ({"output": "sigmoid"}, 'output: expected "tanh" or "linear"'),
         ({"widths": ()}, "channels, widths: expected positive integers"),
         ({"channels": 0}, "channels, widths: expected positive integers"),
         ({"dimensions": 1}, "dimensions: expected 2 or 3, got 1"),

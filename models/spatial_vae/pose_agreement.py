@@ -23,8 +23,8 @@ def as_motion(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
         `equikernels.ops.rotate` takes them. None for what the model does not have.
 
     >>> pose = Parts(torch.tensor([torch.pi / 2]), torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2))
-    >>> as_motion(pose)[1].round()
-    tensor([[0., -1.]])
+    >>> as_motion(pose)[1].round() + 0.0
+    tensor([[ 0., -1.]])
     """
     theta, shift = parts.theta, parts.shift
     if shift is None:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from equikernels.group import O2, SO2, CyclicGroup, DihedralGroup, Group
-from equikernels.metrics import combined_accuracy, invariance_error
 from equikernels.models.data import Dataset, SampleDraws
 from equikernels.models.data.transforms import pad_to
 from equikernels.models.engine import (
@@ -22,6 +21,7 @@ from equikernels.models.engine import (
     register_task,
 )
 from equikernels.models.engine.configuration import check_at_least
+from equikernels.models.soft_equivariance.classification import classification_numbers
 from equikernels.models.soft_equivariance.soft_grid import SoftGridClassifier
 
 __all__ = ["SoftGridOptions", "SoftGridTask"]
@@ -139,21 +139,12 @@ class SoftGridTask(Task[SoftGridOptions]):
 
     def evaluate(self, model: nn.Module, batches: Batches) -> dict[str, float]:
         """Accuracy upright, on moved images, their geometric mean, and iErr in nats."""
-        right = moved_right = divergence = 0.0
-        for batch, draws in batches:
-            images, labels = self.padded(batch["image"]), batch["label"]
-            logits, moved = model(images), model(self.moved(images, draws))
-            right += float((logits.argmax(1) == labels).sum())
-            moved_right += float((moved.argmax(1) == labels).sum())
-            divergence += float(invariance_error(logits.double(), moved.double())) * len(labels)
-        count = len(batches.indices)
-        accuracy, moved_accuracy = right / count, moved_right / count
-        return {
-            "accuracy": accuracy,
-            "turned_accuracy": moved_accuracy,
-            "combined_accuracy": combined_accuracy(accuracy, moved_accuracy),
-            "invariance_error": divergence / count,
-        }
+
+        def pair(images: Tensor, draws: SampleDraws) -> tuple[Tensor, Tensor]:
+            padded = self.padded(images)
+            return padded, self.moved(padded, draws)
+
+        return classification_numbers(model, batches, pair)
 
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         """The logits of every image and its most likely class."""

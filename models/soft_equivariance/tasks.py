@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from equikernels.group import CyclicGroup
-from equikernels.metrics import (
-    combined_accuracy,
-    invariance_error,
-)
 from equikernels.models.data import Dataset, SampleDraws
 from equikernels.models.engine import (
     Batches,
@@ -21,6 +17,7 @@ from equikernels.models.engine import (
     register_task,
 )
 from equikernels.models.engine.configuration import check_at_least
+from equikernels.models.soft_equivariance.classification import classification_numbers
 from equikernels.models.soft_equivariance.regression_task import RegressionOptions, SoftRegressionTask
 from equikernels.models.soft_equivariance.soft_grid_task import SoftGridOptions, SoftGridTask
 from equikernels.models.soft_equivariance.trajectory_task import SoftTrajectoriesTask, TrajectoryOptions
@@ -117,22 +114,12 @@ class SoftViTTask(Task[ViTOptions]):
     def evaluate(self, model: nn.Module, batches: Batches) -> dict[str, float]:
         """Accuracy upright, after a random turn of the group, their geometric mean, and iErr in nats."""
         group = CyclicGroup(self.configuration.turns)
-        right = moved_right = divergence = 0.0
-        for batch, draws in batches:
-            images, labels = batch["image"], batch["label"]
+
+        def pair(images: Tensor, draws: SampleDraws) -> tuple[Tensor, Tensor]:
             turns = draws.integers("turn", 0, group.n).to(images.device)
-            logits, moved = model(images), model(group.act(images, turns))
-            right += float((logits.argmax(1) == labels).sum())
-            moved_right += float((moved.argmax(1) == labels).sum())
-            divergence += float(invariance_error(logits.double(), moved.double())) * len(labels)
-        count = len(batches.indices)
-        accuracy, moved_accuracy = right / count, moved_right / count
-        return {
-            "accuracy": accuracy,
-            "turned_accuracy": moved_accuracy,
-            "combined_accuracy": combined_accuracy(accuracy, moved_accuracy),
-            "invariance_error": divergence / count,
-        }
+            return images, group.act(images, turns)
+
+        return classification_numbers(model, batches, pair)
 
     def infer(self, model: nn.Module, batch: Mapping[str, Tensor], draws: SampleDraws) -> dict[str, Tensor]:
         """The logits of every image and its most likely class."""

@@ -11,10 +11,11 @@ namespace {
 // Bytes of output in one unit of work, about; below the second, waking another thread costs more than it saves.
 constexpr int64_t kUnitBytes = 1 << 16;
 constexpr int64_t kSerialBytes = 1 << 16;
+// Larger results are written past the caches: what reads them next finds little of them there anyway. Measured with 32
+// MiB of last-level cache; what the system tells of its size cannot be trusted in virtual machines.
+constexpr int64_t kStreamedBytes = 12 << 20;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-using Mover = void (*)(char* out, const char* z, const PermuteBox& box);
 
 const PermuteMovers& movers() {
   switch (selected_isa()) {
@@ -26,9 +27,9 @@ const PermuteMovers& movers() {
   }
 }
 
-Mover mover_for(int64_t value_bytes) {
+PermuteMover mover_for(int64_t value_bytes, bool streamed) {
   for (int power = 0; power < 5; ++power) {
-    if (value_bytes == int64_t(1) << power) return movers().by_size[power];
+    if (value_bytes == int64_t(1) << power) return (streamed ? movers().streamed : movers().cached)[power];
   }
   throw std::invalid_argument("z: expected values of 1, 2, 4, 8 or 16 bytes, got " + std::to_string(value_bytes));
 }
@@ -111,7 +112,7 @@ Cut cut_of(const Shape& shape, int64_t value_bytes) {
   return cut;
 }
 
-void run_unit(const PermuteJob& job, const Shape& shape, const Cut& cut, Mover mover, int64_t sample,
+void run_unit(const PermuteJob& job, const Shape& shape, const Cut& cut, PermuteMover mover, int64_t sample,
               const int64_t (&index)[3]) {
   int64_t first[3];
   for (int axis = 0; axis < 3; ++axis) first[axis] = index[axis] * cut.size[axis];
@@ -137,11 +138,11 @@ void run_unit(const PermuteJob& job, const Shape& shape, const Cut& cut, Mover m
 }  // namespace
 
 void permute(const PermuteJob& job, int threads) {
-  const Mover mover = mover_for(job.value_bytes);
   const Shape shape = output_shape(job);
   check(job, shape);
   int64_t values = job.size[0];
   for (int64_t size : shape.size) values *= size;
+  const PermuteMover mover = mover_for(job.value_bytes, values * job.value_bytes > kStreamedBytes);
   if (values == 0) return;
   const Cut cut = cut_of(shape, job.value_bytes);
   const int64_t units = job.size[0] * cut.count[0] * cut.count[1] * cut.count[2];

@@ -31,9 +31,12 @@ struct PermuteBox {
   int64_t to[4];
 };
 
-// One table per instruction set: copies a box of values of 1, 2, 4, 8 and 16 bytes.
+using PermuteMover = void (*)(char* out, const char* z, const PermuteBox& box);
+
+// One table per instruction set: copies a box of values of 1, 2, 4, 8 and 16 bytes, through the caches or past them.
 struct PermuteMovers {
-  void (*by_size[5])(char* out, const char* z, const PermuteBox& box);
+  PermuteMover cached[5];
+  PermuteMover streamed[5];
 };
 extern const PermuteMovers permute_movers_baseline;
 extern const PermuteMovers permute_movers_avx2;

@@ -1,3 +1,3 @@
-#include "permute_move.h"
+#include "permute_stream.h"
 
 const equikernels::PermuteMovers equikernels::permute_movers_avx2 = kMovers;

@@ -8,10 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-namespace {
+#include "attributes.h"
 
-// What a kernel's inner loop is made of: returned by value, a block of vectors must stay in registers.
-#define EQUIKERNELS_INLINE inline __attribute__((always_inline))
+namespace {
 
 typedef float Float4 __attribute__((vector_size(16)));
 typedef double Double4 __attribute__((vector_size(32)));

@@ -157,7 +157,7 @@ def _check_elements(z: Tensor, g: Tensor | int, name: str) -> None:
         raise TypeError(f"{name}: expected an integer dtype, got {g.dtype}")
     if g.device != z.device:
         raise ValueError(f"{name}: expected on the device of z, {z.device}, got {g.device}")
-    if g.dim() != 0 and g.shape != z.shape[:1]:
+    if g.dim() != 0 and (g.dim() != 1 or g.shape[0] != z.shape[0]):
         raise ValueError(
             f"{name}: expected shape ({z.shape[0]},), one element per sample, got {tuple(g.shape)}"
         )

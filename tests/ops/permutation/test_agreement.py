@@ -53,6 +53,50 @@ def test_every_size(operation: str, name: str) -> None:
         assert torch.equal(function(z, g, backend="cpp"), expected(z, operation, g)), size
 
 
+@pytest.mark.parametrize("name", MOVED)
+def test_every_size_of_many_small_planes(name: str) -> None:
+    """Planes that a few registers hold, as many as latents have channels, of every shape up to 12 x 12."""
+    dtype = getattr(torch, name)
+    for height in range(1, 13):
+        for width in range(1, 13):
+            # Values that differ in their high and low bytes, and no two of a plane alike.
+            numbers = torch.arange(9 * height * width).view(1, 9, height, width)
+            z = (numbers * (1 if name == "uint8" else 129)).to(dtype).expand(4, -1, -1, -1)
+            for turns in (torch.tensor([0, 2, 2, 0]), torch.tensor([1, 3, 1, 3])):
+                ours = OPERATIONS["rot90"][0](z, turns, backend="cpp")
+                assert torch.equal(ours, expected(z, "rot90", turns)), (height, width)
+            if height == width:
+                g = torch.arange(8)
+                eight = torch.cat([z, z])
+                ours = OPERATIONS["dihedral_rotate"][0](eight, g, backend="cpp")
+                assert torch.equal(ours, expected(eight, "dihedral_rotate", g)), height
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 256, 256), (8, 3, 272, 272), (8, 3, 267, 267)], ids=str)
+@pytest.mark.parametrize("name", MOVED)
+def test_every_size_of_large_results(name: str, shape: tuple[int, ...]) -> None:
+    """Results beyond 12 MiB are written past the caches where their rows are whole lines."""
+    dtype = getattr(torch, name)
+    batch, channels, height, width = shape
+    channels = max(channels, -(-(13 << 20) // (batch * height * width * dtype.itemsize)))
+    z = torch.randint(100, (batch, channels, height, width)).to(dtype)
+    assert z.nbytes > 12 << 20
+    g = torch.arange(batch)
+    # Strides of the input that are no whole lines, and a start in the middle of one.
+    inner = torch.nn.functional.pad(z, (1, 2))[..., 1:-2]
+    for images in (z, inner):
+        ours = OPERATIONS["dihedral_rotate"][0](images, g, backend="cpp")
+        assert torch.equal(ours, expected(z, "dihedral_rotate", g))
+
+
+def test_every_size_of_large_cubes() -> None:
+    z = torch.randn(24, 1, 64, 64, 64)
+    assert z.nbytes > 12 << 20
+    g = torch.arange(24)
+    ours = OPERATIONS["cube_rotate"][0](z, g, backend="cpp")
+    assert torch.equal(ours, expected(z, "cube_rotate", g))
+
+
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set(isa: str) -> None:
     """The sizes above again, in a process for each: the set is chosen once per process."""

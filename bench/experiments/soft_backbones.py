@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from bench.experiments.soft_backbones_figure import backbones_figure
 from equikernels.group import CyclicGroup
 from equikernels.metrics import equivariance_error
 from equikernels.models.engine.figures import save_figure
-from equikernels.nn import symmetrise_sampling
-from equikernels.project import soften
+from equikernels.models.soft_equivariance import SoftBackbone
 from equikernels.project.saving.files import write_text
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 NAME = "soft_backbones"
 COMMAND = f"python -m bench.experiments.{NAME}"
@@ -60,37 +62,44 @@ pixels (maxima over 2 x 2 pixels in place of overlapping ones), with the same we
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model to soften.
+    """An architecture to soften.
 
     Attributes:
         size: pixels along each side of its images.
-        make: a new model.
-        read: the map of features (B, C, h, w) and the pooled ones (B, C) of images (B, 3, size, size).
+        configure: its configuration.
+        symmetric: whether its strided layers are replaced by symmetric ones.
     """
 
     size: int
-    make: Callable[[], nn.Module]
-    read: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    configure: Callable[[], PretrainedConfig]
+    symmetric: bool = False
+
+    def make(self, softness: float) -> SoftBackbone:
+        return SoftBackbone(
+            self.configure(),
+            GROUP,
+            softness=softness,
+            symmetric_sampling=self.symmetric,
+            image_size=self.size,
+        )
 
 
-def vit() -> nn.Module:
-    from transformers import ViTConfig, ViTModel
+def vit() -> PretrainedConfig:
+    from transformers import ViTConfig
 
-    return ViTModel(ViTConfig(**_TRANSFORMER, intermediate_size=48), add_pooling_layer=False)
-
-
-def dinov2() -> nn.Module:
-    from transformers import Dinov2Config, Dinov2Model
-
-    return Dinov2Model(Dinov2Config(**_TRANSFORMER, mlp_ratio=2))
+    return ViTConfig(**_TRANSFORMER, intermediate_size=48)
 
 
-def dinov2_registers() -> nn.Module:
-    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+def dinov2() -> PretrainedConfig:
+    from transformers import Dinov2Config
 
-    return Dinov2WithRegistersModel(
-        Dinov2WithRegistersConfig(**_TRANSFORMER, mlp_ratio=2, num_register_tokens=4)
-    )
+    return Dinov2Config(**_TRANSFORMER, mlp_ratio=2)
+
+
+def dinov2_registers() -> PretrainedConfig:
+    from transformers import Dinov2WithRegistersConfig
+
+    return Dinov2WithRegistersConfig(**_TRANSFORMER, mlp_ratio=2, num_register_tokens=4)
 
 
 _TRANSFORMER: dict[str, Any] = {
@@ -102,56 +111,31 @@ _TRANSFORMER: dict[str, Any] = {
 }
 
 
-def resnet() -> nn.Module:
-    from transformers import ResNetConfig, ResNetModel
+def resnet() -> PretrainedConfig:
+    from transformers import ResNetConfig
 
-    return ResNetModel(
-        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    )
+    return ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
 
 
-def symmetric_resnet() -> nn.Module:
-    """Samples centred: the strided convolutions and the pooling of a ResNet replaced."""
-    model = resnet()
-    symmetrise_sampling(model)
-    return model
+def segformer(reduction: int) -> PretrainedConfig:
+    from transformers import SegformerConfig
 
-
-def segformer(reduction: int) -> nn.Module:
-    from transformers import SegformerConfig, SegformerModel
-
-    return SegformerModel(
-        SegformerConfig(
-            num_encoder_blocks=2, depths=[1, 1], sr_ratios=[reduction, 1], hidden_sizes=[8, 16],
-            patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
-        )
+    return SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[reduction, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
     )  # fmt: skip
 
 
-def read_tokens(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Patch tokens as a square field, after the class token and the registers, and the class token."""
-    tokens = model(pixel_values=images).last_hidden_state
-    side = int(images.shape[-1]) // _TRANSFORMER["patch_size"]
-    patches = tokens[:, tokens.shape[1] - side * side :]
-    return patches.mT.unflatten(2, (side, side)), tokens[:, 0]
-
-
-def read_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The last map, and its mean over pixels."""
-    maps = model(pixel_values=images).last_hidden_state
-    return maps, maps.mean((-2, -1))
-
-
 BACKBONES = {
-    "ViT": Backbone(32, vit, read_tokens),
-    "DINOv2": Backbone(32, dinov2, read_tokens),
-    "DINOv2 with registers": Backbone(32, dinov2_registers, read_tokens),
-    "ResNet, 32 pixels": Backbone(32, resnet, read_maps),
-    "ResNet, 33 pixels": Backbone(33, resnet, read_maps),
-    "ResNet, 32 pixels, symmetric": Backbone(32, symmetric_resnet, read_maps),
-    "SegFormer, 32 pixels": Backbone(32, lambda: segformer(2), read_maps),
-    "SegFormer, 33 pixels": Backbone(33, lambda: segformer(2), read_maps),
-    "SegFormer, 33 pixels, keys not reduced": Backbone(33, lambda: segformer(1), read_maps),
+    "ViT": Backbone(32, vit),
+    "DINOv2": Backbone(32, dinov2),
+    "DINOv2 with registers": Backbone(32, dinov2_registers),
+    "ResNet, 32 pixels": Backbone(32, resnet),
+    "ResNet, 33 pixels": Backbone(33, resnet),
+    "ResNet, 32 pixels, symmetric": Backbone(32, resnet, symmetric=True),
+    "SegFormer, 32 pixels": Backbone(32, lambda: segformer(2)),
+    "SegFormer, 33 pixels": Backbone(33, lambda: segformer(2)),
+    "SegFormer, 33 pixels, keys not reduced": Backbone(33, lambda: segformer(1)),
 }
 
 
@@ -194,16 +178,22 @@ def measure(name: str, softness: float, seed: int) -> Result:
     """Make a backbone, soften it and turn its images."""
     backbone = BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
-        model = backbone.make()
-    randomize(model, seed)
+        model = backbone.make(softness)
+    randomize(model.model, seed)
     model.double().eval()
     generator = torch.Generator().manual_seed(1000 + seed)
     images = torch.randn(4, 3, backbone.size, backbone.size, generator=generator, dtype=torch.float64)
-    report = soften(model, GROUP, softness=softness, example_input=images[:1])
-    limits = tuple(f"`{row.name}`: {row.reason}" for row in report.limiting)
-    features = relative_error(lambda x: backbone.read(model, x)[0], images, turn)
-    pooled = relative_error(lambda x: backbone.read(model, x)[1], images, lambda g, y: y)
+    limits = tuple(f"`{row.name}`: {row.reason}" for row in model.report.limiting)
+    features, pooled = errors_of(model, images)
     return Result(name, softness, seed, features, pooled, limits)
+
+
+def errors_of(model: SoftBackbone, images: Tensor) -> tuple[float, float]:
+    """The relative errors of the features and of the pooled ones."""
+    return (
+        relative_error(lambda x: model(x).maps, images, turn),
+        relative_error(lambda x: model(x).pooled, images, lambda g, y: y),
+    )
 
 
 def turn(g: Any, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Soft equivariance in practice ("Tunable Soft Equivariance with Guarantees", arXiv 2603.26657)."""
 
+from equikernels.models.soft_equivariance.backbones import Features, SoftBackbone
 from equikernels.models.soft_equivariance.soft_grid import PriorLinear, SoftGridClassifier
 from equikernels.models.soft_equivariance.trajectories import (
     SoftTrajectoryTransformer,
@@ -9,7 +10,9 @@ from equikernels.models.soft_equivariance.trajectories import (
 from equikernels.models.soft_equivariance.vision import SoftViT
 
 __all__ = [
+    "Features",
     "PriorLinear",
+    "SoftBackbone",
     "SoftGridClassifier",
     "SoftTrajectoryTransformer",
     "SoftViT",

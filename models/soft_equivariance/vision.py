@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equikernels.group import CyclicGroup, Group
+from equikernels.models.soft_equivariance.backbones import load_vision_model, position_grid
 from equikernels.project import soften
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class SoftViT(nn.Module):
     Raises:
         ImportError: transformers is not installed.
         TypeError: a source that is none of these.
-        ValueError: naming the argument, what was expected and what came.
-        OSError: a folder or name from which nothing can be loaded.
+        ValueError: naming the argument, what was expected and what came; another architecture.
+        FileNotFoundError: a folder or name from which nothing can be loaded.
 
     >>> import torch
     >>> from transformers import ViTConfig
@@ -60,27 +61,19 @@ class SoftViT(nn.Module):
         softness: float = 0.0,
     ) -> None:
         super().__init__()
-        from transformers import ViTConfig, ViTModel
-
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
             raise ValueError(f"classes: expected an integer >= 1, got {classes!r}")
         if not 0 <= softness <= 1:
             raise ValueError(f"softness: expected a number in [0, 1], got {softness!r}")
-        if isinstance(source, ViTConfig):
-            self.backbone = ViTModel(source, add_pooling_layer=False)
-        elif isinstance(source, (str, os.PathLike)):
-            self.backbone = ViTModel.from_pretrained(source, add_pooling_layer=False)
-        else:
-            raise TypeError(
-                f"source: expected a ViTConfig, a folder or a name on the hub, got {type(source).__name__}"
-            )
-        rows, columns = _token_grid(self.backbone.config)
+        self.backbone = load_vision_model(source)
+        if self.backbone.config.model_type != "vit":
+            raise ValueError(f"source: expected a ViT, got {self.backbone.config.model_type!r}")
         self.group = CyclicGroup(4) if group is None else group
         self.report = soften(
             self.backbone,
             self.group,
             softness=softness,
-            grid={"embeddings.position_embeddings": (rows, columns)},
+            grid=position_grid(self.backbone.config),
         )
         self.head = nn.Linear(self.backbone.config.hidden_size, classes)
 
@@ -93,12 +86,3 @@ class SoftViT(nn.Module):
     def loss(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The mean cross-entropy in nats, as "loss"; labels int64 (B,)."""
         return {"loss": functional.cross_entropy(self(images), labels)}
-
-
-def _token_grid(config: ViTConfig) -> tuple[int, int]:
-    """Rows and columns of patches; sizes are one number or two."""
-    image, patch = (
-        (size, size) if isinstance(size, int) else tuple(size)
-        for size in (config.image_size, config.patch_size)
-    )
-    return image[0] // patch[0], image[1] // patch[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 pytest.importorskip("transformers")
 
@@ -51,27 +51,14 @@ def test_errors_at_softness_0_agree_with_the_report(name: str, limited: bool) ->
     assert free.pooled > 1e-3
 
 
-def test_tokens_of_patches_are_a_field_in_rows() -> None:
-    class Echo(nn.Module):
-        def forward(self, pixel_values: Tensor) -> object:
-            patches = pixel_values[:, :1, ::4, ::4].flatten(1)[..., None]
-            tokens = torch.cat([torch.full((1, 5, 1), -1.0), patches], 1)
-            return type("Output", (), {"last_hidden_state": tokens})()
-
-    images = torch.randn(1, 3, 32, 32)
-    field, pooled = soft_backbones.read_tokens(Echo(), images)
-    assert torch.equal(field, images[:, :1, ::4, ::4])
-    assert pooled.tolist() == [[-1.0]]
-
-
 def test_symmetric_sampling_keeps_the_weights_and_sizes() -> None:
     torch.manual_seed(0)
     plain, changed = BACKBONES["ResNet, 32 pixels"], BACKBONES["ResNet, 32 pixels, symmetric"]
-    models = plain.make(), changed.make()
+    models = plain.make(1.0), changed.make(1.0)
     shapes = [[p.shape for p in model.parameters()] for model in models]
     assert shapes[0] == shapes[1]
     images = torch.randn(1, 3, 32, 32)
-    maps = [plain.read(model.eval(), images)[0].shape for model in models]
+    maps = [model.eval()(images).maps.shape for model in models]
     assert maps[0] == maps[1]
     # The stem, the shortcut and the first convolution of the second stage.
     assert sum(isinstance(m, SymmetricDownsample) for m in models[1].modules()) == 3

@@ -107,7 +107,9 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         SoftViT(config, 0)
     with pytest.raises(ValueError, match=r"softness: expected a number in \[0, 1\], got 2"):
         SoftViT(config, 5, softness=2)
-    with pytest.raises(TypeError, match="source: expected a ViTConfig, a folder or a name on the hub, got"):
+    with pytest.raises(TypeError, match="source: expected a configuration of transformers, a folder"):
         SoftViT(3, 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="source: expected a ViT, got 'resnet'"):
+        SoftViT(transformers.ResNetConfig(), 5)
     with pytest.raises(OSError, match=str(tmp_path)):
         SoftViT(tmp_path, 5)

@@ -92,6 +92,8 @@ def test_the_kernel_reads_nothing_outside_of_the_images() -> None:
         native.permute(z, torch.tensor([1]), "turns", False, False)
     with pytest.raises(ValueError, match="does not carry the shape"):
         native.permute(z, torch.tensor([2]), "turns", False, True)
+    with pytest.raises(ValueError, match="shape: expected 4 or 5 numbers, got 3"):
+        native.permute(z[0], torch.tensor([0]), "turns", False, False)
 
 
 WITHOUT_EXTENSION = """

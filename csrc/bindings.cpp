@@ -73,15 +73,23 @@ void rotate_backward(int storage, int order, int threads, const Quadruple& shape
   equikernels::rotate_backward(job, reinterpret_cast<void*>(theta_grad), threads);
 }
 
-void permute(int64_t value_bytes, int threads, const Quintuple& shape, const Quintuple& stride, uintptr_t z,
+// Five numbers of volumes, or four of images, which are volumes of one slice.
+void read_axes(const char* name, const py::tuple& numbers, int64_t of_slice, int64_t (&axes)[5]) {
+  const bool images = numbers.size() == 4;
+  if (!images && numbers.size() != 5) {
+    throw std::invalid_argument(std::string(name) + ": expected 4 or 5 numbers, got " + std::to_string(numbers.size()));
+  }
+  size_t next = 0;
+  for (int axis = 0; axis < 5; ++axis) axes[axis] = images && axis == 2 ? of_slice : numbers[next++].cast<int64_t>();
+}
+
+void permute(int64_t value_bytes, int threads, const py::tuple& shape, const py::tuple& stride, uintptr_t z,
              uintptr_t elements, int64_t element_stride, uintptr_t table, int64_t table_rows, bool wrap, bool swapped,
              uintptr_t out) {
   equikernels::PermuteJob job{};
   job.value_bytes = value_bytes;
-  for (size_t axis = 0; axis < shape.size(); ++axis) {
-    job.size[axis] = shape[axis];
-    job.stride[axis] = stride[axis];
-  }
+  read_axes("shape", shape, 1, job.size);
+  read_axes("stride", stride, 0, job.stride);
   job.z = reinterpret_cast<const void*>(z);
   job.elements = reinterpret_cast<const int64_t*>(elements);
   job.element_stride = element_stride;

@@ -8,7 +8,6 @@ that is closed under differentiation has derivatives of every order, forward and
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -31,7 +30,6 @@ from equikernels.ops.tracing import (
 Gradients = tuple[Tensor | None, ...]
 
 _MODULES = {"cpp": "native", "triton": "triton_kernels"}
-_requires_grad = operator.attrgetter("requires_grad")
 
 
 @cache
@@ -157,8 +155,10 @@ def differentiable(
     def call(*arguments: Any) -> Any:
         given = arguments[:tensors]
         if is_plain(given):
-            if torch.is_grad_enabled() and any(map(_requires_grad, given)):
-                return reverse_only.apply(*arguments)  # type: ignore[attr-defined]
+            if torch.is_grad_enabled():
+                for x in given:
+                    if x.requires_grad:
+                        return reverse_only.apply(*arguments)  # type: ignore[attr-defined]
             return launch(*arguments)
         if is_traced(*given):
             refuse_forward_mode(operation, given)

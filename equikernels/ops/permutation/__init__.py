@@ -130,7 +130,8 @@ def cube_rotate(z: Tensor, g: Tensor | int, *, backend: str | None = None) -> Te
 def _permute(
     operation: str, kind: str, z: Tensor, g: Tensor | int, name: str, swapped: bool, backend: str | None
 ) -> Tensor:
-    chosen = backends.choose(operation, z.device.type, backend)
+    # The short way to the usual device: naming one takes longer than any other step on the way to a kernel.
+    chosen = backends.choose(operation, "cpu" if z.is_cpu else z.device.type, backend)
     elements = _elements(z, g, name, kind)
     if chosen != "reference":
         return permute(z, elements, kind, False, swapped, chosen)

@@ -31,14 +31,8 @@ def permute(z: Tensor, g: Tensor, kind: str, inverse: bool, swapped: bool) -> Te
     """Move every sample by its element, or by the element's inverse."""
     z, g = addressable(z), addressable(g)
     out = torch.empty(output_shape(z, swapped), dtype=z.dtype) if swapped else result_like(z)
-    sizes: tuple[int, ...] = z.shape
-    stride = z.stride()
-    if len(sizes) == 4:
-        # A slice of depth one, whose stride nobody takes.
-        (batch, channels, height, width), (a, b, c, d) = sizes, stride
-        sizes, stride = (batch, channels, 1, height, width), (a, b, 0, c, d)
     native.permute(
-        z.element_size(), torch.get_num_threads(), sizes, stride, z.data_ptr(), g.data_ptr(), g.stride(0),
-        *_ADDRESSES[kind, inverse], kind == "turns", swapped, out.data_ptr(),
+        z.element_size(), torch.get_num_threads(), z.shape, z.stride(), z.data_ptr(),
+        g.data_ptr(), g.stride(0), *_ADDRESSES[kind, inverse], kind == "turns", swapped, out.data_ptr(),
     )  # fmt: skip
     return out

@@ -44,7 +44,7 @@ def flags_for(source: str) -> list[str]:
 
 
 def sources() -> list[str]:
-    found = sorted(str(path) for path in [*Path("csrc/cpu").glob("*.cpp"), Path("csrc/bindings.cpp")])
+    found = sorted(str(path) for folder in ("cpu", "python") for path in Path("csrc", folder).glob("*.cpp"))
     return [path for path in found if IS_X86 or not flags_for(path)]
 
 

@@ -37,6 +37,7 @@ class SoftConv2d(SoftLayer):
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         bias: whether there is a bias (C_out * m,); it passes the invariant projector of rep_out.
         parameter: "raw" or "schur", as in SoftLinear.
+        initial: "raw" or "norm", as in SoftLinear.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
@@ -64,6 +65,7 @@ class SoftConv2d(SoftLayer):
         padding_mode: str = "zeros",
         bias: bool = True,
         parameter: str = "raw",
+        initial: str = "raw",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -83,7 +85,7 @@ class SoftConv2d(SoftLayer):
                 raise TypeError(f"{name} must be a Representation, got {type(rep).__name__}")
         patch = rep_in @ _patch(kernel_size, rep_in.group)
         shape = (channels_out * rep_out.dim, channels_in * rep_in.dim, kernel_size, kernel_size)
-        super().__init__(patch, rep_out, cutoff, shape, bias, parameter, device, dtype)
+        super().__init__(patch, rep_out, cutoff, shape, bias, parameter, initial, device, dtype)
         self.out_channels, self.in_channels = shape[:2]
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.padding_mode = padding_mode

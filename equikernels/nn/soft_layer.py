@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from equikernels.group import Representation
 from equikernels.ops.linear import BlockProjection, analyse_weight, projected_weight, synthesise_weight
-from equikernels.project import Certificate, Cutoff, EquivariantProjector, InvariantProjector
+from equikernels.project import (
+    Certificate,
+    Cutoff,
+    EquivariantProjector,
+    InvariantProjector,
+    Softness,
+    strict_gain,
+)
 from equikernels.project.projected_weight import KeptValue, ProjectedWeight
 
 
@@ -21,6 +28,10 @@ class SoftLayer(nn.Module):
     With parameter="raw" the parameters are `weight` and `bias` before projection. With "schur" the weight's
     coordinates in the bases of the two representations, `coefficients`, take the place of `weight`, which is
     then computed from them; a state_dict has "weight" in either case.
+
+    With initial="raw" the weight before projection begins as that of a plain layer, so that the projected
+    one begins smaller by what the cut-off removes. With "norm" its strict part begins larger, by
+    `strict_gain`, such that the projected weight has the expected norm of a plain layer's.
 
     Args:
         rep_in: the representation on what one patch of the input holds.
@@ -36,15 +47,18 @@ class SoftLayer(nn.Module):
         shape: tuple[int, ...],
         bias: bool,
         parameter: str,
+        initial: str,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         if parameter not in ("raw", "schur"):
             raise ValueError(f'parameter must be "raw" or "schur", got {parameter!r}')
+        if initial not in ("raw", "norm"):
+            raise ValueError(f'initial must be "raw" or "norm", got {initial!r}')
         if isinstance(cutoff, nn.Module):
             self.cutoff = cutoff  # its parameters are trained with the layer's
-        self.parameter = parameter
+        self.parameter, self.initial = parameter, initial
         self.projector = EquivariantProjector(rep_in, rep_out, cutoff)
         self.bias_projector = InvariantProjector(rep_out, cutoff) if bias else None
         if not isinstance(cutoff, nn.Module) and self.projector.dimension == 0:
@@ -66,14 +80,22 @@ class SoftLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the raw parameters as torch.nn.Linear does."""
+        """Draw the raw parameters as torch.nn.Linear does, and enlarge the strict part as `initial` says."""
         weight = torch.empty_like(self._parameter)
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         with torch.no_grad():
+            if self.initial == "norm":
+                weight += (strict_gain(self.projector) - 1) * self._strict_part(weight)
             self._parameter.copy_(weight if self.parameter == "raw" else self._to_coordinates(weight))
         if self.bias is not None:
             limit = 1 / math.sqrt(math.prod(self._shape[1:]))
             nn.init.uniform_(self.bias, -limit, limit)
+
+    def _strict_part(self, weight: Tensor) -> Tensor:
+        rep_in, rep_out = self.projector.rep_in, self.projector.rep_out
+        assert rep_in is not None
+        assert rep_out is not None
+        return EquivariantProjector(rep_in, rep_out, Softness(0))(weight.flatten(1)).view(self._shape)
 
     # -- weights ---------------------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class SoftLinear(SoftLayer):
             the same trajectory under plain gradient descent, another one under Adam. `weight` is then
             computed from them when it is asked for.
         plan: "auto", or the plan to take always: "weights", "schur" or "structured".
+        initial: "raw": the weight before projection begins as a plain layer's. "norm": its equivariant part
+            begins larger, so that the projected weight has the expected norm of a plain layer's.
 
     Raises:
         ValueError: naming the argument, what was expected and what came.
@@ -77,12 +79,13 @@ class SoftLinear(SoftLayer):
         parameter: str = "raw",
         *,
         plan: str = "auto",
+        initial: str = "raw",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         check_channels(channels_in=channels_in, channels_out=channels_out)
         shape = (channels_out * rep_out.dim, channels_in * rep_in.dim)
-        super().__init__(rep_in, rep_out, cutoff, shape, bias, parameter, device, dtype)
+        super().__init__(rep_in, rep_out, cutoff, shape, bias, parameter, initial, device, dtype)
         self.channels_in, self.channels_out = channels_in, channels_out
         self.out_features, self.in_features = shape
         possible = self._possible()

@@ -38,6 +38,7 @@ from equikernels.project.certification import (
 )
 from equikernels.project.cutoff_for import cutoff_for
 from equikernels.project.cutoffs import BlockSmooth, Cutoff, Hard, ReleasedSmooth, Smooth, Softness
+from equikernels.project.initial_gain import strict_gain
 from equikernels.project.learnable import LearnableSmooth
 from equikernels.project.projector import EquivariantProjector, InvariantProjector, constraint_spectrum
 from equikernels.project.saving import (
@@ -97,5 +98,6 @@ __all__ = [
     "save_softened",
     "soften",
     "soften_metadata",
+    "strict_gain",
     "tokens",
 ]

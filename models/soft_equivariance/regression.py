@@ -109,12 +109,10 @@ def _soft(
 ) -> SoftLinear:
     """A projected layer whose projected weight begins as large as that of a plain linear layer.
 
-    Without that a strict layer, which keeps a few of a thousand directions, would begin near zero.
+    Without that a strict layer, which keeps a few of a thousand directions, would begin near zero. It is the
+    strict part that grows: what a little softness adds begins as small as its share.
     """
-    layer = SoftLinear(rep_in, rep_out, Softness(softness), channels_in, channels_out)
-    with torch.no_grad():
-        layer.weight.mul_(layer.weight.norm() / layer.projected_weight.norm())
-    return layer
+    return SoftLinear(rep_in, rep_out, Softness(softness), channels_in, channels_out, initial="norm")
 
 
 def mlp(dimension: int = 5, vectors: int = 2, width: int = 200, layers: int = 3) -> nn.Sequential:

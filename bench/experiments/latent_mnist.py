@@ -222,7 +222,9 @@ def stopped_target(results: Mapping[Cell, Result]) -> str:
     free = values["SO(2), bilinear, free"]
     if not stopped or not free:
         return ""
-    verdict = "diverges" if min(stopped) > 10 * max(free) else "does not diverge here"
+    # A loss that is not a number any more has diverged.
+    diverges = all(not value <= 10 * max(free) for value in stopped)
+    verdict = "diverges" if diverges else "does not diverge here"
     return (
         "An interpolated turn shortens latents, and with a constant as target the encoder runs after itself: "
         f"the published loss {verdict} with bilinear turns by any angle. Validation loss at the last epoch, "

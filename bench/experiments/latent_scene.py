@@ -228,9 +228,12 @@ def regions(results: Mapping[Cell, Result]) -> str:
             if cell.row == image_row(kind) and {"varying_region", "invariant_region"} <= result.numbers.keys()
         ]
         if pairs:
+            more = sum(v > i for v, i in pairs)
             verdict = (
-                "lies more on the object" if min(v - i for v, i in pairs) > 0 else "does not, in every seed"
-            )
+                "lies more on the object" if more == len(pairs)
+                else f"does so in {more} of {len(pairs)} seeds" if more
+                else "does not, in every seed"
+            )  # fmt: skip
             varying, invariant = (spread(values, ".2f") for values in zip(*pairs, strict=True))
             lines.append(f"- {kind}: {varying} against {invariant}: what varies {verdict}.")
     head = "One image, correlation of |z_v| and of |z_i| with the object:"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.experiments.comparing import deviation
 from equikernels.models.data import Dataset
 from equikernels.models.engine import Batches, Run, RunConfiguration, default_configuration
 from equikernels.models.engine.results import Cell, Result
@@ -120,9 +121,11 @@ def differences(results: Mapping[Cell, Result], comparison: Comparison) -> list[
 
 def verdict(found: Sequence[float]) -> str:
     """Confirmed where the difference is not negative in any seed."""
-    if min(found) >= 0:
+    # all() over comparisons: a NaN fails each of them, while min() and max() pass over it.
+    if all(value >= 0 for value in found):
         return "confirmed"
-    return "not confirmed" if max(found) >= 0 else "not confirmed: the opposite, in every seed"
+    opposite = all(value < 0 for value in found)
+    return "not confirmed: the opposite, in every seed" if opposite else "not confirmed"
 
 
 def comparison_table(results: Mapping[Cell, Result], comparisons: Sequence[Comparison]) -> str:
@@ -143,7 +146,7 @@ def comparison_table(results: Mapping[Cell, Result], comparisons: Sequence[Compa
 def spread(values: Sequence[float], form: str) -> str:
     """Mean and standard deviation over seeds."""
     mean = format(statistics.fmean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form.lstrip('+'))}"
+    return mean if len(values) == 1 else f"{mean} ± {format(deviation(values), form.lstrip('+'))}"
 
 
 def row_values(results: Mapping[Cell, Result], row: str, number: str) -> list[float]:

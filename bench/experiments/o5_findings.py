@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.experiments.comparing import largest
 from bench.experiments.trajectory_findings import Rows, Spread, verdict
 from equikernels.models.engine.results import Cell, Result
 from equikernels.models.soft_equivariance.figures import BLUE, GREY, ORANGE, STYLE
@@ -40,10 +42,10 @@ def findings(results: Mapping[Cell, Result]) -> str:
             lines += [_claim(rows, soft, other, f"sigma {sigma:g}") for other in (STRICT, FREE, MLP)]
         worst = [numbers["invariance_error"] for numbers in rows.get(STRICT, {}).values()]
         if worst:
-            kept = "confirmed" if max(worst) < 1e-3 else "not confirmed"
+            kept = "confirmed" if largest(worst) < 1e-3 else "not confirmed"
             lines.append(
                 f"- sigma {sigma:g}: softness 0 does not change under O(5), to rounding: **{kept}** "
-                f"({max(worst):.1g} in units of the target)."
+                f"({largest(worst):.1g} in units of the target)."
             )
     lines += [
         "",
@@ -58,9 +60,9 @@ def findings(results: Mapping[Cell, Result]) -> str:
 def best_soft(rows: Rows) -> str | None:
     """The intermediate softness with the smallest mean RMSE in validation."""
     between = [row for row in rows if row.startswith("softness ") and row not in (STRICT, FREE)]
-    if not between:
-        return None
-    return min(between, key=lambda row: statistics.fmean(n["validation_rmse"] for n in rows[row].values()))
+    errors = {row: statistics.fmean(n["validation_rmse"] for n in rows[row].values()) for row in between}
+    known = [row for row, error in errors.items() if not math.isnan(error)]
+    return min(known, key=errors.__getitem__, default=None)
 
 
 def _claim(rows: Rows, better: str, worse: str, where: str) -> str:

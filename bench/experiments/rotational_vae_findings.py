@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.experiments.comparing import largest
 from equikernels.models.engine.results import Cell, Result
 
 __all__ = ["CLASSES", "LEVELS", "ROWS", "findings", "has_all_rows"]
@@ -94,7 +95,7 @@ def _lines(numbers: Numbers) -> list[str]:
     seeds = _seeds(numbers, ROWS.untuned)
     if seeds:
         upright = [numbers[ROWS.untuned][seed]["psnr_as it is"] for seed in seeds]
-        verdict = "reached" if min(upright) >= REACHED else "not reached"
+        verdict = "reached" if all(psnr >= REACHED for psnr in upright) else "not reached"
         lines.append(
             f"The untuned VAE reconstructs photographs it has not seen at {_range(upright, '.2f')} dB "
             f"({REACHED:g} dB: {verdict}); means over the pixels of a latent are at "
@@ -209,7 +210,7 @@ def _softened(numbers: Numbers) -> str:
                 _range(entries["psnr"], ".2f"),
             ]
         )
-    worst = max(max(found["softness 0 encoder"], found["softness 0 decoder"]) for found in own)
+    worst = largest(found[f"softness 0 {name}"] for found in own for name in ("encoder", "decoder"))
     exact = "equivariant to rounding" if worst < 1e-10 else "NOT equivariant to rounding"
     text = (
         "`soften(vae, CyclicGroup(4), softness=s)` after `symmetrise(vae)`, on the untuned VAE in float64, "

@@ -245,7 +245,7 @@ def findings(results: Sequence[Result]) -> str:
     strict = [r for r in results if r.softness == 0]
     judged = {
         "Where the report names no limit, the error at softness 0 is rounding": all(
-            max(r.features, r.pooled) < EXACT for r in strict if not r.limits
+            r.features < EXACT and r.pooled < EXACT for r in strict if not r.limits
         ),
         "Where it names one, the features' error at softness 0 is not": all(
             r.features > EXACT for r in strict if r.limits

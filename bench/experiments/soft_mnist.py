@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from bench.experiments.comparing import deviation, largest
 from bench.experiments.soft_mnist_figure import softness_figure
 from equikernels.metrics import equivariance_error
 from equikernels.models.data import Dataset
@@ -182,7 +183,7 @@ def first_layer_errors(model: SoftGridClassifier, images: Tensor, radius: float)
 def ratio(measured: Tensor, certified: Tensor) -> float:
     """The largest measured / certified; where the bound is zero but for rounding, 0 if the error is."""
     ratios = torch.where(
-        certified > SLACK, measured / certified, torch.where(measured > SLACK, math.inf, 0.0)
+        certified > SLACK, measured / certified, torch.where(measured <= SLACK, 0.0, math.inf)
     )
     return float(ratios.max())
 
@@ -211,7 +212,7 @@ def compared(better: Mapping[int, float], worse: Mapping[int, float]) -> list[fl
 def spread(values: Sequence[float], scale: float = 100, places: int = 2) -> str:
     """Mean ± standard deviation."""
     mean = f"{scale * statistics.fmean(values):+.{places}f}"
-    return mean if len(values) < 2 else f"{mean} ± {scale * statistics.stdev(values):.{places}f}"
+    return mean if len(values) < 2 else f"{mean} ± {scale * deviation(values):.{places}f}"
 
 
 def findings(found: Mapping[Cell, Result]) -> str:
@@ -222,7 +223,7 @@ def findings(found: Mapping[Cell, Result]) -> str:
         for group in groups
         for line in (*intermediate_best(found, group), *soft_against_prior(found, group))
     ]
-    worst = max(result.numbers["worst_ratio"] for result in found.values())
+    worst = largest(result.numbers["worst_ratio"] for result in found.values())
     kept = "confirmed" if worst <= 1 else "NOT CONFIRMED"
     lines.append(
         f"**No measured error exceeds its bound: {kept}.** The largest ratio in {len(found)} runs is "
@@ -240,19 +241,23 @@ def intermediate_best(found: Mapping[Cell, Result], group: str) -> list[str]:
     inner = [level for level in values if 0 < level < 1]
     if not inner or not {0.0, 1.0} <= values.keys():
         return []
-    best = max(inner, key=lambda level: statistics.fmean(values[level].values()))
+    means = {level: statistics.fmean(values[level].values()) for level in inner}
+    known = [level for level in inner if not math.isnan(means[level])]
+    if not known:
+        return []
+    best = max(known, key=means.__getitem__)
     margins = {end: compared(values[best], values[end]) for end in (0.0, 1.0)}
     if any(not margin for margin in margins.values()):
         return []
-    means = [statistics.fmean(margin) for margin in margins.values()]
-    if min(min(margin) for margin in margins.values()) > 0:
+    if all(gain > 0 for margin in margins.values() for gain in margin):
         verdict = "confirmed"
     else:
-        verdict = "not confirmed" if min(means) <= 0 else "not confirmed in every seed"
+        above = all(statistics.fmean(margin) > 0 for margin in margins.values())
+        verdict = "not confirmed in every seed" if above else "not confirmed"
     against = ", ".join(f"{spread(margin)} points against s = {end:g}" for end, margin in margins.items())
     name = GROUP_NAMES[group]
     return [
-        f"**{name}: cAcc is best at an intermediate softness: {verdict}.** The best of {len(inner)} levels "
+        f"**{name}: cAcc is best at an intermediate softness: {verdict}.** The best of {len(known)} levels "
         f"is s = {best:g}, by the test images themselves: {against} (paired by seeds)."
     ]
 
@@ -267,8 +272,8 @@ def soft_against_prior(found: Mapping[Cell, Result], group: str) -> list[str]:
     }
     if not margins:
         return []
-    always = all(min(margin) > 0 for margin in margins.values())
-    never = all(max(margin) < 0 for margin in margins.values())
+    always = all(gain > 0 for margin in margins.values() for gain in margin)
+    never = all(gain < 0 for margin in margins.values() for gain in margin)
     verdict = "confirmed" if always else "not confirmed" if never else "not confirmed at every level and seed"
     listed = ", ".join(f"{spread(margins[level])} points at s = {level:g}" for level in sorted(margins))
     return [

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.experiments.comparing import deviation, largest
 from equikernels.models.engine.results import Cell, Result
 
 PLAIN, STRICT, SOFT = "plain", "strict", "soft"
@@ -37,14 +38,14 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over the seeds; nan for one seed alone."""
+    """Mean and standard deviation over the seeds; the latter is nan for one seed alone."""
 
     mean: float
     deviation: float
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
-        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan"))
+        return Spread(statistics.fmean(values), deviation(values) if len(values) > 1 else math.nan)
 
     def __str__(self) -> str:
         if math.isnan(self.deviation):
@@ -62,6 +63,8 @@ def verdict(values: Sequence[float], wanted: int) -> str:
     found = Spread.of(signed)
     if len(values) < 2:
         return "not decided by one seed"
+    if not math.isfinite(found.mean):
+        return "not confirmed: not a finite number"
     if abs(found.mean) <= found.deviation:
         return "not confirmed: within the spread of the seeds"
     return "confirmed" if found.mean > 0 else "not confirmed: the opposite"
@@ -89,10 +92,12 @@ def findings(results: Mapping[Cell, Result]) -> str:
 
 def chosen_softness(rows: Rows) -> str | None:
     """The soft row with the smallest mean cADE in validation."""
-    soft = [row for row in rows if row.startswith(SOFT)]
-    if not soft:
-        return None
-    return min(soft, key=lambda row: _mean(rows[row], "validation_combined_ade"))
+    errors = {
+        row: _mean(runs, "validation_combined_ade") for row, runs in rows.items() if row.startswith(SOFT)
+    }
+    # NaN is smaller and larger than nothing: it would win by being first.
+    known = [row for row, error in errors.items() if not math.isnan(error)]
+    return min(known, key=errors.__getitem__, default=None)
 
 
 def _scene(scene: str, rows: Rows) -> str:
@@ -144,7 +149,7 @@ def _claims(scene: str, rows: Rows, soft: str) -> list[str]:
         _at(rows, PLAIN, s, NUMBERS[2]) - _at(rows, soft, s, NUMBERS[2]) for s in _seeds(rows, PLAIN, soft)
     ]
     lines.append(f"- eErr of plain exceeds that of soft: **{verdict(gaps, 1)}**.")
-    worst = max(numbers[NUMBERS[2]] for numbers in rows[STRICT].values())
+    worst = largest(numbers[NUMBERS[2]] for numbers in rows[STRICT].values())
     kept = "confirmed" if worst <= ROUNDING else "not confirmed"
     lines.append(f"- eErr of strict is 0 to rounding: **{kept}** ({worst:.1g} m).")
     return lines

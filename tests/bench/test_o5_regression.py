@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,6 +85,55 @@ def test_claims_follow_from_the_numbers() -> None:
     partial = findings(table(1.0, {"mlp": 0.5, "softness 0": 0.1}))
     assert "- sigma 1: the rows that the claims need are not finished." in partial
     assert best_soft({"softness 0": {}, "softness 1": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ((9e-4, 9e-4), "confirmed"),
+        ((1e-6, 1e-3), "not confirmed"),
+        ((1e-3, 1e-6), "not confirmed"),
+        ((1e-6, math.nan), "not confirmed"),
+        ((math.nan, 1e-6), "not confirmed"),
+    ],
+)
+def test_strict_is_invariant_where_the_worst_seed_is(changes: tuple[float, float], verdict: str) -> None:
+    found = table(1.0, {"softness 0": 0.1})
+    changed = {
+        cell: dataclasses.replace(result, numbers={**result.numbers, "invariance_error": change})
+        for (cell, result), change in zip(found.items(), changes, strict=True)
+    }
+    assert f"does not change under O(5), to rounding: **{verdict}**" in findings(changed)
+
+
+def test_a_row_that_is_no_number_is_neither_chosen_nor_confirmed() -> None:
+    errors = {"mlp": 0.5, "softness 0": 0.6, "softness 0.1": 0.2, "softness 0.2": 0.1, "softness 1": 0.3}
+    found = table(1.0, errors)
+
+    def spoiled(row: str, number: str) -> str:
+        last = [cell for cell in found if cell.row == f"sigma 1, {row}"][-1]
+        numbers = {**found[last].numbers, number: math.nan}
+        return findings(found | {last: dataclasses.replace(found[last], numbers=numbers)})
+
+    assert "- sigma 1: softness 0.2 (0.105 ± 0.007) is better than" in findings(found)
+    assert "- sigma 1: softness 0.1 (0.205 ± 0.007) is better than" in spoiled(
+        "softness 0.2", "validation_rmse"
+    )
+    text = spoiled("mlp", "rmse")
+    assert "is better than mlp (nan): **not confirmed: not a finite number**." in text
+    assert text.count("**confirmed**") == 2 + 1  # against the other two rows, and the invariance of strict
+    runs = {0: {"validation_rmse": math.nan}}
+    assert best_soft({"softness 0.1": runs, "softness 0.2": {0: {"validation_rmse": 1.0}}}) == "softness 0.2"
+    assert best_soft({"softness 0.1": runs}) is None
+
+
+def test_seeds_that_one_row_lacks_are_left_out_of_the_other() -> None:
+    """Of softness 0.1 only the first seed ended, so that it alone is compared, and decides nothing."""
+    errors = {"mlp": 0.5, "softness 0": 0.6, "softness 0.1": 0.2, "softness 1": 0.3}
+    found = table(1.0, errors)
+    last = [cell for cell in found if cell.row == "sigma 1, softness 0.1"][-1]
+    text = findings({cell: result for cell, result in found.items() if cell is not last})
+    assert "softness 0.1 (0.200) is better than mlp (0.500): **not decided by one seed**." in text
 
 
 def test_curves_are_drawn_without_what_failed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,8 @@ from PIL import Image
 from bench.experiments import rotational_vae
 from bench.experiments.rotational_vae import Settings, main, make_experiment
 from bench.experiments.rotational_vae_findings import CLASSES, ROWS, TRAINED, findings
-from equikernels.models.engine import default_configuration
+from equikernels.models.data import load_dataset
+from equikernels.models.engine import default_configuration, open_run, train
 from equikernels.models.engine.results import Cell
 
 SMALL = Settings(
@@ -99,6 +101,37 @@ def test_block_means_turn_by_themselves() -> None:
     assert torch.equal(turned, means.rot90(1, (-2, -1)))
 
 
+def test_numbers_are_those_of_the_photographs_kept_from_training(pictures: Path, tmp_path: Path) -> None:
+    """Against formulas on the one of the four that no training saw, for a vae that is not tuned further."""
+    cell = make_experiment(SMALL).cells["cpu"][0]
+    configuration = dataclasses.replace(
+        cell.configuration, training=dataclasses.replace(cell.configuration.training, epochs=1)
+    )
+    train(configuration, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    found = rotational_vae.measure_run(run)
+    dataset = load_dataset(pictures)
+    shares = {"train": 0.75, "valid": 0.25}
+    image = dataset.split(shares, configuration.split_seed)["valid"].fetch(torch.arange(1))["image"]
+    model: Any = run.load_model(dataset)
+    errors = []
+    for turns in (0, 2, 1, 3):
+        with torch.no_grad():
+            z = model.encode(2 * image - 1)
+            back = model.decode(z.rot90(turns, (-2, -1))).rot90(-turns, (-2, -1))
+        pixels = ((back + 1) / 2).clamp(0, 1)
+        errors.append(float(-10 * torch.log10((pixels - image).square().mean())))
+    assert found["psnr_as it is"] == pytest.approx(errors[0], abs=1e-4)
+    assert found["psnr_half turn"] == found["psnr_180"] == pytest.approx(errors[1], abs=1e-4)
+    assert found["psnr_quarter turns"] == pytest.approx((errors[2] + errors[3]) / 2, abs=1e-4)
+    flips = [found[f"round_trip_mse_{name}"] for name in ("0flip", "90flip", "180flip", "270flip")]
+    assert found["round_trip_mse_flips"] == pytest.approx(sum(flips) / 4)
+    blocks = image.unflatten(-1, (6, 2)).unflatten(-3, (6, 2)).mean((-3, -1))
+    means = blocks.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    expected = float(-10 * torch.log10((means - image).square().mean()))
+    assert found["psnr_block means"] == pytest.approx(expected, abs=1e-4)
+
+
 def numbers(mse: dict[str, float], psnr: float = 24.0) -> dict[str, float]:
     found = {f"round_trip_mse_unit_{kind}": mse[kind] for kind in CLASSES}
     return found | {"psnr_as it is": psnr, "psnr_block means": 20.0}
@@ -145,6 +178,41 @@ def test_verdicts_follow_from_the_numbers_of_every_seed() -> None:
     assert line in text
 
 
+def test_verdicts_at_their_borders() -> None:
+    def untuned(*ratios: float, psnr: tuple[float, ...] = (24.0, 24.0)) -> str:
+        seeds = [numbers(mse(0.5, 0.5 * r, 1, 1), p) for r, p in zip(ratios, psnr, strict=True)]
+        return said({ROWS.untuned: seeds})
+
+    assert "(2.00 to 2.00): **confirmed**. That it grows at all: **confirmed**." in untuned(2.0, 2.0)
+    assert (
+        "(1.00 to 2.00): **not confirmed**, the runs disagree. That it grows at all: **not confirmed**, "
+        in (untuned(2.0, 1.0))
+    )
+    one = said({ROWS.untuned: [numbers(mse(1, 3, 1, 1))]})
+    assert "multiplies it by 3.00: **confirmed**, in one run." in one
+    # What one seed reaches is not reached, and no more is what is no number.
+    assert "24 dB: reached" in untuned(2.0, 2.0)
+    for psnr in ((25.0, 23.9), (23.9, 25.0), (25.0, math.nan), (math.nan, 25.0)):
+        assert "24 dB: not reached" in untuned(2.0, 2.0, psnr=psnr)
+    text = untuned(2.0, math.nan)
+    assert "**not confirmed**, the runs disagree. That it grows at all: **not confirmed**, the runs" in text
+
+
+def test_rows_are_compared_with_the_control_where_both_have_a_seed() -> None:
+    """Against the control, not against the untuned run, whose error is ten times as large."""
+    control = [numbers(mse(1, 4, 3, 2)), numbers(mse(1, 2, 3, 2))]
+    rows = {ROWS.untuned: [numbers(mse(1, 40, 30, 20))] * 2, ROWS.control: control}
+    text = said({**rows, ROWS.half: [numbers(mse(1, 2, 1, 1))]})
+    assert "after a half turn falls by a factor of 2.00: **confirmed**, in one run." in text
+    same = said({**rows, ROWS.half: [numbers(mse(1, 4, 1, 1)), numbers(mse(1, 2, 1, 1))]})
+    assert "factor of 1.00 (1.00 to 1.00): **not confirmed**." in same
+    lost = said({**rows, ROWS.half: [numbers(mse(1, 2, 1, 1)), numbers(mse(1, math.nan, 1, 1))]})
+    assert "**not confirmed**, the runs disagree." in lost
+    # Elements that a row was not trained by are in the table and in no claim.
+    assert "after quarter turns" not in text
+    assert ROWS.quarter not in text
+
+
 def test_softness_is_told_from_its_numbers() -> None:
     soft = {f"softness {s:g} {n}": 0.5 for s in (0.0, 0.25, 0.5, 0.75, 1.0) for n in ("encoder", "psnr")}
     soft |= {f"softness {s:g} decoder": 0.5 for s in (0.0, 0.25, 0.5, 0.75, 1.0)}
@@ -155,6 +223,11 @@ def test_softness_is_told_from_its_numbers() -> None:
     assert "is equivariant to rounding (2e-15)" in text
     assert "| 0 | 1e-15 | 2e-15 | 0.50 |" in text
     assert "Exact by construction" not in said({ROWS.untuned: [base]})
+    for name in ("encoder", "decoder"):
+        for value in (1e-10, math.nan):
+            late = exact | {f"softness 0 {name}": value}
+            text = said({ROWS.untuned: [base | exact, base | late]})
+            assert f"is NOT equivariant to rounding ({value:.1g})" in text
 
 
 def test_classes_have_every_element_once() -> None:

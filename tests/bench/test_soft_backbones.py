@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def test_findings_follow_from_the_numbers() -> None:
     assert "softness 0 is not: not confirmed" in findings(exact)
     dip = [dataclasses.replace(r, features=0.01) if r.softness == 0.5 else r for r in good]
     assert "for every backbone: not confirmed" in findings(dip)
+    # A step down in one backbone, a level that stays, an error that is no number in either place.
+    one = [dataclasses.replace(r, features=0.01) if (r.softness, r.limits) == (0.5, ()) else r for r in good]
+    assert "for every backbone: not confirmed" in findings(one)
+    flat = [dataclasses.replace(r, features=0.75) if r.softness in (0.5, 0.75) else r for r in good]
+    assert "for every backbone: not confirmed" in findings(flat)
+    for number in ("features", "pooled"):
+        lost = [
+            dataclasses.replace(r, **{number: math.nan}) if not r.limits and r.softness == 0 else r
+            for r in good
+        ]
+        assert "is rounding: not confirmed" in findings(lost)
+    lost = [dataclasses.replace(r, features=math.nan) if r.limits and r.softness == 0 else r for r in good]
+    assert "softness 0 is not: not confirmed" in findings(lost)
+
+
+def test_means_and_deviations_over_seeds_by_hand() -> None:
+    errors = {0: 0.25, 1: 0.75, 2: 0.5}
+    found = [Result("ViT", 1.0, seed, error, 1e-12, ()) for seed, error in errors.items()]
+    assert soft_backbones.mean_of(found, "ViT", 1.0, "features") == pytest.approx((0.5, 0.25))
+    assert soft_backbones.mean_of(found, "ViT", 1.0, "pooled") == (0.0, 0.0)
+    assert soft_backbones.mean_of(found[:1], "ViT", 1.0, "features") == (0.25, 0.0)
 
 
 def test_the_command_writes_page_record_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from bench.experiments.soft_mnist import (
 )
 from equikernels.group import CyclicGroup
 from equikernels.models.data import load_dataset
-from equikernels.models.engine import TrainingOptions
+from equikernels.models.engine import TrainingOptions, open_run, train
 from equikernels.models.engine.results import Cell, Result
 from equikernels.models.soft_equivariance import SoftGridClassifier
 from equikernels.models.soft_equivariance.tasks import SoftGridOptions
@@ -168,6 +168,8 @@ def test_a_broken_bound_would_be_seen() -> None:
     assert ratio(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0])) == 1.5
     assert ratio(torch.tensor([0.1]), torch.tensor([0.0])) == math.inf
     assert ratio(torch.tensor([1e-15]), torch.tensor([0.0])) == 0
+    assert ratio(torch.tensor([math.nan]), torch.tensor([0.0])) == math.inf
+    assert math.isnan(ratio(torch.tensor([math.nan, 1.0]), torch.tensor([2.0, 2.0])))
 
 
 # -- conclusions ---------------------------------------------------------------------------------------------
@@ -194,6 +196,9 @@ ENDS = {("soft", 0.0): (0.7, 0.72), ("soft", 1.0): (0.6, 0.62)}
         ((0.73, 0.74), (0.72, 0.73), ("softness: confirmed", "equal softness: confirmed")),
         ((0.75, 0.71), (0.76, 0.72), ("not confirmed in every seed", "equal softness: not confirmed.")),
         ((0.69, 0.71), (0.68, 0.72), ("softness: not confirmed.", "equal softness: not confirmed at every")),
+        # Above one end in every seed, above the other on average alone, or not even so.
+        ((0.69, 0.75), (0.69, 0.74), ("not confirmed in every seed", "softness: not confirmed at every")),
+        ((0.66, 0.68), (0.7, 0.7), ("softness: not confirmed.", "equal softness: not confirmed.")),
     ],
 )  # fmt: skip
 def test_verdicts_follow_from_the_numbers(
@@ -206,6 +211,46 @@ def test_verdicts_follow_from_the_numbers(
     assert "trains on a part of the images" in text
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_is_no_number_confirms_nothing(seed: int) -> None:
+    def lost(pair: tuple[float, float]) -> tuple[float, float]:
+        return (math.nan, pair[1]) if seed == 0 else (pair[0], math.nan)
+
+    middle, prior = (0.75, 0.76), (0.73, 0.74)
+    text = findings(results({**ENDS, ("soft", 0.5): middle, ("prior", 0.5): lost(prior)}))
+    assert "equal softness: not confirmed at every" in text
+    ends = {("soft", 0.0): ENDS["soft", 0.0], ("soft", 1.0): lost(ENDS["soft", 1.0])}
+    assert "intermediate softness: not confirmed" in findings(results({**ends, ("soft", 0.5): middle}))
+    # A level without a number is not the best of those that have one.
+    levels = {("soft", 0.25): lost((0.9, 0.9)), ("soft", 0.5): middle}
+    text = findings(results({**ENDS, **levels}))
+    assert "intermediate softness: confirmed.** The best of 1 levels is s = 0.5" in text
+    assert "intermediate" not in findings(results({**ENDS, ("soft", 0.25): lost((0.9, 0.9))}))
+    found = results({**ENDS, ("soft", 0.5): middle})
+    spoiled = list(found)[seed]
+    numbers = {**found[spoiled].numbers, "worst_ratio": math.nan}
+    found[spoiled] = dataclasses.replace(found[spoiled], numbers=numbers)
+    assert "bound: NOT CONFIRMED.**" in findings(found)
+
+
+def test_the_best_level_and_every_level_of_the_prior_count() -> None:
+    levels = {("soft", 0.25): (0.71, 0.73), ("soft", 0.5): (0.8, 0.82), ("soft", 0.75): (0.5, 0.5)}
+    prior = {("prior", 0.25): (0.7, 0.72), ("prior", 0.5): (0.81, 0.83), ("prior", 0.75): (0.4, 0.4)}
+    text = findings(results({**ENDS, **levels, **prior}))
+    assert "The best of 3 levels is s = 0.5" in text
+    assert "+10.00 ± 0.00 points against s = 0, +20.00 ± 0.00 points against s = 1" in text
+    assert "equal softness: not confirmed at every level and seed" in text
+    assert "+1.00 ± 0.00 points at s = 0.25, -1.00 ± 0.00 points at s = 0.5, +10.00 ± 0.00" in text
+
+
+def test_a_bound_that_is_just_reached_is_kept() -> None:
+    assert "bound: confirmed.** The largest ratio in 4 runs is 1.000." in findings(results(ENDS, worst=1.0))
+    assert "bound: NOT CONFIRMED.**" in findings(results(ENDS, worst=1.0001))
+    first = next(iter(results(ENDS)))
+    mixed = results(ENDS) | {first: results(ENDS, worst=2.0)[first]}
+    assert "NOT CONFIRMED.** The largest ratio in 4 runs is 2.000." in findings(mixed)
+
+
 def test_a_table_that_is_not_finished_says_less() -> None:
     text = findings(results({("soft", 0.5): (0.7, 0.8)}, worst=1.2))
     assert "intermediate" not in text
@@ -216,3 +261,20 @@ def test_the_prior_has_the_ends_of_the_soft_layers() -> None:
     found = results({**ENDS, ("soft", 0.5): (0.1, 0.2), ("prior", 0.5): (0.3, 0.4)})
     levels = by_level(found, "C4", "prior", "combined_accuracy")
     assert levels == {0.0: {0: 0.7, 1: 0.72}, 0.5: {0: 0.3, 1: 0.4}, 1.0: {0: 0.6, 1: 0.62}}
+
+
+def test_every_column_of_turned_images_has_its_own_angle(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is asked once for the angle of training, and once more for every other column."""
+    one = next(c for c in tiny().cells["cpu"] if c.configuration.model.group == "SO2")
+    train(one.configuration, tmp_path / "run")
+
+    def evaluate(task: Any, model: Any, batches: Any) -> dict[str, float]:
+        assert len(batches.dataset) == 60
+        return {"accuracy": 1.0, "turned_accuracy": task.configuration.angle}
+
+    monkeypatch.setattr(soft_mnist.SoftGridTask, "evaluate", evaluate)
+    numbers = soft_mnist.measure(open_run(tmp_path / "run"))
+    assert (numbers["turned_accuracy_15"], numbers["turned_accuracy_45"]) == (15.0, 45.0)
+    assert numbers["turned_accuracy"] == 30.0

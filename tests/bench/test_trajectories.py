@@ -194,3 +194,49 @@ def test_verdicts_respect_the_spread() -> None:
     assert verdict([0.2, 0.3], -1) == "not confirmed: the opposite"
     assert verdict([0.2, -0.1], 1) == "not confirmed: within the spread of the seeds"
     assert verdict([0.2], 1) == "not decided by one seed"
+    # A mean that is just the deviation is within it; 0, 1 and 2 have 1 and 1.
+    assert verdict([0.0, 1.0, 2.0], 1) == "not confirmed: within the spread of the seeds"
+    assert verdict([0.01, 1.0, 2.0], 1) == "confirmed"
+    assert verdict([0.0, 0.0], -1) == "not confirmed: within the spread of the seeds"
+    for values in ([0.2, math.nan], [math.nan, 0.2], [-0.2, math.nan], [0.2, math.inf]):
+        assert verdict(values, 1) == "not confirmed: not a finite number"
+
+
+@pytest.mark.parametrize(
+    ("errors", "kept"),
+    [
+        ((1e-6, 1e-4), "confirmed"),
+        ((1e-6, 1.1e-4), "not confirmed"),
+        ((1.1e-4, 1e-6), "not confirmed"),
+        ((1e-6, math.nan), "not confirmed"),
+    ],
+)
+def test_strict_is_exact_where_the_worst_seed_is(errors: tuple[float, float], kept: str) -> None:
+    found = table({"plain": (1.0, 0.5), "soft 0.2": (0.8, 0.2), "strict": (1.2, 0.0)})
+    strict = [cell for cell in found if cell.row == "ETH, strict"]
+    for cell, error in zip(strict, errors, strict=True):
+        numbers = {**found[cell].numbers, "equivariance_error": error}
+        found[cell] = dataclasses.replace(found[cell], numbers=numbers)
+    assert f"- eErr of strict is 0 to rounding: **{kept}** (" in findings(found)
+
+
+def test_a_soft_row_that_is_no_number_is_not_chosen() -> None:
+    rows = {"soft 0.2": (0.8, 0.2), "soft 0.5": (0.7, 0.3)}
+    found = table({"plain": (1.0, 0.5), **rows, "strict": (1.2, 0.0)}, **{"soft 0.2": math.nan})
+    assert "**soft 0.5** has the smallest cADE in validation" in findings(found)
+    assert chosen_softness({"soft 0.2": {0: {"validation_combined_ade": math.nan}}}) is None
+
+
+def test_the_published_signs_are_those_of_each_scene() -> None:
+    """In ZARA2 strict is below plain, in ETH above it; so in UNIV the published cFDE of soft is below."""
+    eth = table({"plain": (1.0, 0.5), "soft 0.2": (0.8, 0.2), "strict": (1.2, 0.0)})
+
+    def said(scene: str) -> str:
+        cells = {Cell(c.row.replace("ETH", scene), c.configuration): result for c, result in eth.items()}
+        return findings(cells)
+
+    assert "cADE of strict is larger than that of plain (published +14.2 %" in said("ETH")
+    # 2.94 / 3.17 = 0.927
+    assert "cADE of strict is smaller than that of plain (published -7.3 %" in said("ZARA2")
+    # 8.07 / 8.16 = 0.989
+    assert "cFDE of soft is smaller than that of plain (published -1.1 %" in said("UNIV")

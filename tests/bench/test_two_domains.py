@@ -66,6 +66,33 @@ def test_half_turns_are_told_apart_from_turns_that_are_wrong() -> None:
     assert found["rotation up to half turns"] > 0.9
 
 
+def test_the_latent_is_chosen_on_training_images_and_judged_on_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its strength, whatever its sign: there the second follows the conformation, on others the first."""
+    from equikernels.models.engine import open_run, train
+
+    monkeypatch.setattr(two_domains, "TEST_COUNT", 40)
+    cell = next(c for c in two_domains.make_cells(TINY) if c.row == PLAIN[2])
+    train(cell.configuration, tmp_path / "run")
+    counts = []
+
+    def said(model: Any, dataset: Any) -> Answers:
+        counts.append(len(dataset))
+        conformation, noise = drawn(len(dataset)), drawn(len(dataset), seed=1)
+        trained = len(dataset) == 48
+        followed = -conformation if trained else conformation
+        z = torch.stack([noise, followed] if trained else [followed, noise], dim=1)
+        return Answers(z, None, conformation, noise)
+
+    monkeypatch.setattr(two_domains, "answers", said)
+    judged = two_domains.judge(open_run(tmp_path / "run"))
+    # A fifth of the 60 images is kept for validation.
+    assert counts == [48, 40]
+    assert judged.latent == 1
+    assert numbers_of(judged.answers, judged.latent)["conformation"] < 0.5
+
+
 def test_test_images_are_new_images_of_the_same_kind() -> None:
     cell = EXPERIMENT.cells["cpu"][0]
     options = dict(option.split("=") for option in two_domains.unseen(cell.configuration).data_options)
@@ -121,6 +148,31 @@ def test_verdicts_follow_from_every_seed() -> None:
     found = verdicts(*good, *plain, kept(PLAIN[2], 0, conformation=0.93))
     assert found[2:] == ["not confirmed", "not confirmed"]
     assert verdicts(*good) == ["confirmed", "confirmed", "no run yet", "no run yet"]
+    assert verdicts(*plain) == ["no run yet", "no run yet", "confirmed", "no run yet"]
+
+
+def test_verdicts_at_their_borders_and_without_numbers() -> None:
+    published, margin = two_domains.PUBLISHED, two_domains.MARGIN
+    plain = [kept(PLAIN[1], 0, conformation=0.02), kept(PLAIN[4], 1, conformation=0.14)]
+    for name, place in (("conformation", 0), ("rotation", 1)):
+        for change, verdict in ((1e-6, "confirmed"), (-1e-6, "not confirmed")):
+            last = {"conformation": 0.97, "rotation": 0.95, name: published[name] - margin + change}
+            assert verdicts(spatial(0, 0.97, 0.95), spatial(1, **last), *plain)[place] == verdict
+        for seeds in ((0, 1), (1, 0)):
+            lost = {"conformation": 0.97, "rotation": 0.95, name: math.nan}
+            found = verdicts(spatial(seeds[0], 0.97, 0.95), spatial(seeds[1], **lost), *plain)
+            assert found[place] == "not confirmed"
+    good = [spatial(0, 0.97, 0.9), spatial(1, 0.97, 0.9)]
+    for change, verdict in ((-1e-6, "confirmed"), (1e-6, "not confirmed")):
+        most = kept(PLAIN[2], 0, conformation=published["ordinary"] + margin + change)
+        assert verdicts(*good, *plain, most)[2] == verdict
+    # One ordinary VAE that is no number leaves nothing to be better than.
+    for others in (
+        [plain[0], kept(PLAIN[2], 0, conformation=math.nan)],
+        [kept(PLAIN[2], 0, conformation=math.nan), plain[0]],
+    ):
+        assert verdicts(*good, *others)[2:] == ["not confirmed", "not confirmed"]
+    assert verdicts(*good, kept(PLAIN[2], 0, conformation=0.97))[3] == "not confirmed"
 
 
 def test_confused_ends_are_told() -> None:
@@ -128,6 +180,8 @@ def test_confused_ends_are_told() -> None:
     assert text.count("confuses its ends") == 1
     assert "rotation 0.10, up to half turns 0.95" in text
     assert "0.50, 0.50" in text
+    assert "confuses" not in two_domains.findings(dict([spatial(0, 0.5, 0.7, 0.89)]))
+    assert "confuses" in two_domains.findings(dict([spatial(0, 0.5, 0.7, 0.91)]))
 
 
 # -- all of it -----------------------------------------------------------------------------------------------

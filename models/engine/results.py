@@ -217,7 +217,20 @@ def experiment_main(
         if isinstance(error, Stopped):
             return error.exit_code
         return 2 if isinstance(error, (ConfigurationError, DataError)) else 1
-    return 1 if len(good) < len(results_of_cells) else 0
+    failed = [cell for cell, result in results_of_cells.items() if result.failure]
+    if not failed:
+        return 0
+    named = "; ".join(
+        f"{cell.row!r} with seed {cell.configuration.seed} in "
+        f"{run_folder(experiment, options.budget, cell, options.runs)}"
+        for cell in failed
+    )
+    print(
+        f"{experiment.command}: {len(failed)} of {len(results_of_cells)} runs failed, for reasons that "
+        f"{options.record} has: {named}",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _draw(finished: Finished, folder: Path) -> None:

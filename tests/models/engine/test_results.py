@@ -180,6 +180,17 @@ def test_a_run_that_diverges_is_told_in_the_table(tmp_path: Path, capsys: pytest
     assert "- bad: failed, step 1: the loss is not finite for the training samples" in page
     assert "| wide | " in page
     assert make_page(experiment, {}) == "# Digits by width\n\nHow many hidden units it takes.\n"
+    # One line says which, where its run is and where its reason; again, when nothing is left to do.
+    record = tmp_path / "docs" / "results" / "widths.jsonl"
+    folder = run_folder(experiment, "cpu", bad, tmp_path / "build" / "runs")
+    assert (folder / "run.toml").is_file()
+    line = (
+        f"python -m bench.widths: 1 of 2 runs failed, for reasons that {record} has: 'bad' with seed 0 in "
+        f"{folder}\n"
+    )
+    assert capsys.readouterr().err == line
+    assert experiment_main(lambda: experiment, [], tmp_path) == 1
+    assert capsys.readouterr().err == line
 
 
 def test_mistakes_of_an_experiment_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

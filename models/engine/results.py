@@ -6,9 +6,11 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -29,6 +31,7 @@ from equikernels.models.engine.experiments import (
     text_after,
 )
 from equikernels.models.engine.figures import save_figure
+from equikernels.models.engine.locking import locked
 from equikernels.models.engine.pages import make_page
 from equikernels.models.engine.runs import open_run
 from equikernels.models.engine.tasks import configuration_from
@@ -69,9 +72,20 @@ def complete(
         runs: the folder that has the folders of the runs.
 
     Raises:
+        ConfigurationError: another process is at work on the experiment in the same folder of runs.
         RunError: a run cannot go on, or the record is damaged.
         Stopped: a signal came.
     """
+    with ExitStack() as stack:
+        # Of the processes of one launch, which train together, the first stands for all.
+        if os.environ.get("RANK", "0") == "0":
+            stack.enter_context(locked(runs / experiment.name))
+        return _complete(experiment, budget, page, record, runs)
+
+
+def _complete(
+    experiment: Experiment, budget: Budget, page: Path, record: Path, runs: Path
+) -> dict[Cell, Result]:
     kept = read_record(record)
     results = {}
     _write_page(experiment, page, kept)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from equikernels.models.engine import RunError, Stopped, open_run, results
+from equikernels.models.engine import ConfigurationError, RunError, Stopped, open_run, results
+from equikernels.models.engine.locking import locked
 from equikernels.models.engine.results import (
     Cell,
     Column,
@@ -27,6 +28,7 @@ from equikernels.models.engine.results import (
     run_folder,
 )
 from equikernels.models.engine.toml import to_toml
+from tests.models.engine.children import Child
 from tests.models.engine.samples import configured
 
 
@@ -193,9 +195,55 @@ def test_a_run_that_diverges_is_told_in_the_table(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err == line
 
 
+def test_a_second_command_in_the_same_folder_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another process, while the first trains; afterwards it has nothing left to do."""
+    real = results.train
+    seen = []
+
+    def second() -> tuple[int, str]:
+        output = tmp_path / f"output {len(seen)}"
+        child = Child(lambda: experiment_main(lambda: EXPERIMENT, ["--budget", "full"], tmp_path), output)
+        return child.wait(), output.read_text()
+
+    def train(configuration: Any, folder: Path) -> dict[str, Any]:
+        seen.append(second())
+        return real(configuration, folder)
+
+    monkeypatch.setattr(results, "train", train)
+    assert experiment_main(lambda: EXPERIMENT, ["--budget", "full"], tmp_path) == 0
+    folder = tmp_path / "build" / "runs" / "widths"
+    assert seen == [
+        (2, f"python -m bench.widths: {folder}: another command is at work there: wait until it ends\n")
+    ]
+    record = tmp_path / "docs" / "results" / "widths.jsonl"
+    assert len(record.read_text().splitlines()) == 1
+    assert second() == (0, "")
+    # A command that ended by an error has left nothing locked.
+    bad = dataclasses.replace(EXPERIMENT, cells={"cpu": [Cell("absent", _absent())]})
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="data: absent: expected a file or folder"):
+            complete(bad, "cpu", **places(tmp_path))
+
+
+def test_other_processes_of_one_launch_are_not_locked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = places(tmp_path)
+    with locked(where["runs"] / "widths"):
+        with pytest.raises(ConfigurationError, match=r"runs.widths: another command is at work there"):
+            complete(EXPERIMENT, "full", **where)
+        monkeypatch.setenv("RANK", "1")
+        assert len(complete(EXPERIMENT, "full", **where)) == 1
+
+
+def _absent() -> Any:
+    return dataclasses.replace(CELLS[0].configuration, data="absent")
+
+
 def test_mistakes_of_an_experiment_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    absent = dataclasses.replace(CELLS[0].configuration, data="absent")
-    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [Cell("absent", absent)]})
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": [Cell("absent", _absent())]})
     assert experiment_main(lambda: experiment, ["--budget", "cpu"], tmp_path) == 2
     assert capsys.readouterr().err == (
         "python -m bench.widths: data: absent: expected a file or folder, got nothing of that name\n"

@@ -99,7 +99,10 @@ def test_an_image_depends_on_its_number_and_the_seed_alone() -> None:
     for name in ("images", "conformation", "theta", "shift"):
         np.testing.assert_array_equal(getattr(many, name)[:3], getattr(few, name))
         assert not np.array_equal(getattr(simulate_two_domains(3, 6, 8), name), getattr(few, name))
-    assert not np.array_equal(many.images[1004], many.images[4])
+    # Noise is drawn by parts of a thousand, and no part has that of another.
+    noise = many.images - math.sqrt(0.5) * simulate_two_domains(1005, 6, 7, snr=NOISELESS).images
+    assert noise[1000:].std() == pytest.approx(1, rel=0.2)
+    assert abs(np.corrcoef(noise[1000:].ravel(), noise[:5].ravel())[0, 1]) < 0.4
 
 
 def test_as_a_data_set() -> None:

@@ -76,3 +76,6 @@ def test_images_without_a_motion_have_no_agreement() -> None:
     parts = Parts(normal(5), normal(5, 2), normal(5, 2))
     assert pose_agreement(parts, torch.zeros(5), torch.zeros(5, 2)) == {}
     assert list(pose_agreement(parts, torch.zeros(5), normal(5, 2))) == ["shift_correlation"]
+    # Nor have images that all were moved alike.
+    assert pose_agreement(parts, torch.full((5,), 0.3), torch.ones(5, 2)) == {}
+    assert list(pose_agreement(parts, normal(5), torch.ones(5, 2))) == ["theta_correlation"]

@@ -150,6 +150,60 @@ def test_a_star_file_keeps_all_that_is_not_the_pose(tmp_path: Path) -> None:
     assert starfile.read(tmp_path / "out.star")["particles"].rlnOriginXAngst[0] == pytest.approx(2.0)
 
 
+def test_origins_in_pixels_go_both(tmp_path: Path) -> None:
+    text = TABLE.replace("_rlnOriginX\n", "_rlnOriginX\n_rlnOriginY\n").replace(" 9.0 77.0", " 9.0 8.0 77.0")
+    answers = save_answers(tmp_path / "answers", [0.1, 0.2])
+    write_poses(answers, tmp_path / "out.star", write_table(tmp_path, text))
+    columns = set(starfile.read(tmp_path / "out.star")["particles"].columns)
+    assert not {"rlnOriginX", "rlnOriginY"} & columns
+    assert {"rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnMicrographName"} <= columns
+
+
+def test_the_pixel_size_is_that_of_the_optics_or_of_the_detector(tmp_path: Path) -> None:
+    """A detector pixel of 14 micrometres, magnified 56000 times, is 2.5 Angstrom of the sample."""
+    answers = save_answers(tmp_path / "answers", [0.0, 0.0], [[2.0, 0.0], [0.0, 0.0]])
+
+    def found(text: str) -> float:
+        write_poses(answers, tmp_path / "out.star", write_table(tmp_path, text))
+        return float(starfile.read(tmp_path / "out.star")["particles"].rlnOriginXAngst[0]) / 2
+
+    detector = TABLE.replace(
+        "_rlnImagePixelSize\n1 2.5", "_rlnDetectorPixelSize\n_rlnMagnification\n1 14.0 56000"
+    )
+    assert found(detector) == pytest.approx(2.5)
+    # Before 3.1 the images have the columns themselves; where both have one, the optics' is in force.
+    both = TABLE.replace("_rlnDefocusU\n", "_rlnDefocusU\n_rlnImagePixelSize\n")
+    both = both.replace("78901 9.0", "78901 4.0 9.0").replace("00123 9.0", "00123 4.0 9.0")
+    assert found(both) == pytest.approx(2.5)
+    own = both.replace("_rlnImagePixelSize\n1 2.5", "_rlnVoltage\n1 300.0")
+    assert found(own) == pytest.approx(4.0)
+
+
+def test_a_stack_of_oblong_images_has_the_half_pixel_of_each_side(tmp_path: Path) -> None:
+    """Four rows and seven columns: pixel (2, 3) is half a pixel below the middle, and at it sideways."""
+    with mrcfile.new(tmp_path / "oblong.mrcs") as file:
+        file.set_data(np.zeros((2, 4, 7), np.float32))
+        file.set_image_stack()
+        file.voxel_size = 3.0
+    answers = save_answers(tmp_path / "answers", [0.0, 0.0])
+    write_poses(answers, tmp_path / "out.star", tmp_path / "oblong.mrcs")
+    found = starfile.read(tmp_path / "out.star")
+    assert found.rlnOriginXAngst.tolist() == [0.0, 0.0]
+    assert found.rlnOriginYAngst.tolist() == [1.5, 1.5]
+
+
+def test_the_command_passes_on_its_options(tmp_path: Path) -> None:
+    particles = write_table(tmp_path, TABLE.replace("_rlnImageName", "_rlnParticleName"))
+    answers = save_answers(tmp_path / "answers", [0.0, 0.0], [[2.0, 0.0], [0.0, 0.0]])
+    words = [str(answers), str(tmp_path / "out.star"), "--particles", str(particles)]
+    assert poses.main(words) == 2
+    assert poses.main([*words, "--images", "rlnParticleName"]) == 0
+    found = starfile.read(tmp_path / "out.star")["particles"]
+    assert found.rlnOriginXAngst[0] == pytest.approx(5.0)
+    assert poses.main([*words, "--images", "rlnParticleName", "--pixel-size", "1.25"]) == 0
+    assert starfile.read(tmp_path / "out.star")["particles"].rlnOriginXAngst[0] == pytest.approx(2.5)
+
+
 def test_a_stack_alone_becomes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(tmp_path)
     answers = save_answers(tmp_path / "answers", [0.0, 0.1, 0.2])
@@ -160,6 +214,11 @@ def test_a_stack_alone_becomes_a_table(tmp_path: Path, capsys: pytest.CaptureFix
     assert found.rlnImageName.tolist() == [f"00000{n}@stack.mrcs" for n in (1, 2, 3)]
     np.testing.assert_allclose(found.rlnAnglePsi, np.degrees([0, -0.1, -0.2]), rtol=1e-5)
     assert found.rlnOriginXAngst.abs().max() < 1e-9
+    # 1.5 Angstrom a pixel says the header; shifts along an axis that theta turns.
+    save_answers(tmp_path / "answers", [0.0, 0.1, 0.2], [[2.0, 0.0]] * 3)
+    assert poses.main([*map(str, arguments)]) == 0
+    found = starfile.read(tmp_path / "out.star")
+    np.testing.assert_allclose(found.rlnOriginXAngst, 3 * np.cos([0, 0.1, 0.2]), rtol=1e-6)
     assert len(load_dataset(tmp_path / "out.star")) == 3
 
 

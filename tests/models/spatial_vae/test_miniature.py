@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch.nn.functional import interpolate
 
 from equikernels.models.data import SampleDraws, load_dataset
@@ -51,9 +53,57 @@ def test_verdicts_are_those_of_the_numbers(short: None, monkeypatch: pytest.Monk
         monkeypatch.setattr(miniature, "bound", lambda m, d, s, v=spatial: v if m.rotation else -6.0)
         monkeypatch.setattr(miniature, "pose_agreement", lambda *_, found=agreement: found)
         monkeypatch.setattr(miniature, "_pictures", lambda *_: [])
-        claims = miniature.run(0, lambda _: None).claims
-        assert [claim.holds for claim in claims] == expected
-        assert claims[0].measured.startswith(f"{spatial + 6:+.1f}")
+        found = miniature.run(0, lambda _: None)
+        assert [claim.holds for claim in found.claims] == expected
+        assert [claim.measured for claim in found.claims] == [
+            f"{spatial + 6:+.1f} nats per image", f"{angle:.2f}", f"{shift:.2f}",
+        ]  # fmt: skip
+        assert list(found.rows) == [
+            ("spatial", f"{spatial:.1f}", f"{angle:.2f}", f"{shift:.2f}"), ("fixed pose", "-6.0", "-", "-"),
+        ]  # fmt: skip
+    # What just reaches the mark, and what is no number, does not exceed it.
+    for spatial, mark in ((-6.0, miniature.FOLLOWS), (math.nan, math.nan)):
+        agreement = {"theta_correlation": mark, "shift_correlation": mark}
+        monkeypatch.setattr(miniature, "bound", lambda m, d, s, v=spatial: v if m.rotation else -6.0)
+        monkeypatch.setattr(miniature, "pose_agreement", lambda *_, found=agreement: found)
+        assert [claim.holds for claim in miniature.run(0, lambda _: None).claims] == [False] * 3
+
+
+def test_all_is_measured_on_test_digits(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared, and what is drawn: one of every digit, by the model with a pose."""
+    train, test = miniature.moved_digits(2)
+    assert (len(train.images), len(test.images)) == (1438, 359)
+    seen: dict[str, Any] = {}
+
+    def bound(model: Any, digits: miniature.MovedDigits, seed: int) -> float:
+        assert torch.equal(digits.images, test.images)
+        return float(seed)
+
+    def agreement(parts: Any, turn: Any, shift: Any) -> dict[str, float]:
+        seen["motions"], seen["inferred"] = (turn, shift), parts
+        return {"theta_correlation": 0.0, "shift_correlation": 0.0}
+
+    def reconstructions(model: Any, images: Any) -> Figure:
+        seen["model"], seen["images"] = model, images
+        return Figure()
+
+    monkeypatch.setattr(miniature, "bound", bound)
+    monkeypatch.setattr(miniature, "pose_agreement", agreement)
+    monkeypatch.setattr(miniature, "reconstructions", reconstructions)
+    monkeypatch.setattr(miniature, "pose_scatter", lambda *found: (seen.update(scatter=found), Figure())[1])
+    monkeypatch.setattr(miniature, "manifold", lambda models: (seen.update(models=models), Figure())[1])
+    miniature.run(2, lambda _: None)
+    assert torch.equal(seen["motions"][0], test.turn)
+    assert torch.equal(seen["motions"][1], test.shift)
+    model = seen["models"]["spatial"]
+    assert seen["model"] is model
+    assert (model.rotation, seen["models"]["fixed pose"].rotation) == (True, False)
+    with torch.no_grad():
+        expected = model.parts(model.encode(test.images).mean)
+    for inferred in (seen["inferred"], seen["scatter"][0]):
+        torch.testing.assert_close(inferred.theta, expected.theta)
+    rows = [int((test.images == image).flatten(1).all(1).nonzero()[0]) for image in seen["images"]]
+    assert test.label[rows].tolist() == list(range(10))
 
 
 def test_digits_are_moved_by_the_motions_that_are_given() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,20 @@ from equikernels.ops import CoordinateMLPWeights, coordinate_mlp, coordinate_mlp
 from equikernels.ops.coordinate_decoder.likelihood import log_likelihood, softplus_of
 from equikernels.ops.coordinate_decoder.weights import COORDINATES, EXPANDED_COORDINATES
 
-__all__ = ["ACTIVATIONS", "Activation", "CoordinateDecoder", "PlainDecoder", "perceptron"]
+__all__ = ["ACTIVATIONS", "Activation", "CoordinateDecoder", "Observation", "PlainDecoder", "perceptron"]
 
 Activation = Literal["tanh", "leaky_relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
+
+
+class Observation(NamedTuple):
+    """Images that a decoder is to explain, and how their pixels are distributed."""
+
+    x: Tensor
+    """(N, H * W, C)."""
+    likelihood: str
+    inside: Tensor | None
+    """The pixels that count, bool (H, W); None for all."""
 
 
 class CoordinateDecoder(nn.Module):
@@ -98,27 +108,21 @@ class CoordinateDecoder(nn.Module):
         )
 
     def log_likelihood(
-        self,
-        theta: Tensor | None,
-        shift: Tensor | None,
-        z: Tensor,
-        x: Tensor,
-        likelihood: str,
-        inside: Tensor | None,
+        self, theta: Tensor | None, shift: Tensor | None, z: Tensor, seen: Observation
     ) -> Tensor:
-        """Of images (N, H * W, C), over the pixels inside (H, W), in nats: (N,)."""
+        """Of the images that were seen, in nats: (N,)."""
         return coordinate_mlp_log_likelihood(
             self._grid(z),
             theta,
             self._in_coordinates(shift),
             z,
             self.weights,
-            x,
-            likelihood=likelihood,
+            seen.x,
+            likelihood=seen.likelihood,
             activation=self.activation,
             residual=self.residual,
             softplus=self.softplus,
-            mask=inside,
+            mask=seen.inside,
             backend=self.backend,
         )
 
@@ -163,19 +167,13 @@ class PlainDecoder(nn.Module):
         return torch.cat([softplus_of(out[..., :means]), out[..., means:]], dim=2)
 
     def log_likelihood(
-        self,
-        theta: Tensor | None,
-        shift: Tensor | None,
-        z: Tensor,
-        x: Tensor,
-        likelihood: str,
-        inside: Tensor | None,
+        self, theta: Tensor | None, shift: Tensor | None, z: Tensor, seen: Observation
     ) -> Tensor:
         """As `CoordinateDecoder.log_likelihood`; theta and shift are None."""
-        out = self._raw(z)
-        if inside is not None:
-            out, x = out[:, inside.flatten()], x[:, inside.flatten()]
-        return log_likelihood(out, x, likelihood, self.softplus)
+        out, x = self._raw(z), seen.x
+        if seen.inside is not None:
+            out, x = out[:, seen.inside.flatten()], x[:, seen.inside.flatten()]
+        return log_likelihood(out, x, seen.likelihood, self.softplus)
 
     def _raw(self, z: Tensor) -> Tensor:
         out: Tensor = self.network(z)

@@ -14,6 +14,7 @@ from equikernels.models.spatial_vae.decoders import (
     ACTIVATIONS,
     Activation,
     CoordinateDecoder,
+    Observation,
     PlainDecoder,
     perceptron,
 )
@@ -343,7 +344,8 @@ class SpatialVAE(nn.Module):
             z = torch.zeros_like(z)
         flat = x.flatten(2).mT
         if transfer is None:
-            likely = self.decoder.log_likelihood(theta, shift, z, flat, self.likelihood, self.inside)
+            seen = Observation(flat, self.likelihood, self.inside)
+            likely = self.decoder.log_likelihood(theta, shift, z, seen)
         else:
             likely = self._likelihood_through(transfer, Parts(theta, shift, z), flat)
         terms = {"reconstruction": -likely.mean(), **self._divergences(posterior, freeze_content)}

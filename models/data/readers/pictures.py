@@ -31,6 +31,9 @@ _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 _FREE_PIXELS = 1 << 20
 _PIXELS_PER_BYTE = 10_000
 
+KEPT_BYTES = 1 << 29
+"""Bytes of decoded pictures that each data set keeps in memory at most, in every process."""
+
 _COLOURS = {1: "L", 3: "RGB", 4: "RGBA"}
 _KINDS = {"1": 1, "L": 1, "RGB": 3, "CMYK": 3, "YCbCr": 3, "RGBA": 4, "LA": 4, "PA": 4}
 # Modes of one channel that hold more than 8 bits, and what their values are divided by.
@@ -81,7 +84,11 @@ def read(
 
 @dataclass(frozen=True)
 class PictureColumn:
-    """Pictures in their files, decoded when they are fetched.
+    """Pictures in their files, decoded when they are first fetched.
+
+    Those of 8 bits a channel are kept then, as bytes and at the size asked for: as many of the first ones as
+    `KEPT_BYTES` have room for, since every epoch asks for all of them equally often. Files that are changed
+    meanwhile are not read again. Threads share what is kept; a copy for another process begins without.
 
     Attributes:
         size: (H, W); channels: of every picture.
@@ -93,6 +100,7 @@ class PictureColumn:
     channels: int
     convert: bool
     resize: bool
+    _kept: dict[int, NDArray] = field(init=False, repr=False, compare=False, default_factory=dict)
     field: Field = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,16 +110,26 @@ class PictureColumn:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
     def read(self, rows: Rows) -> Tensor:
         batch = torch.empty(len(rows), *self.field.shape)
         for place, row in zip(batch, rows.tolist(), strict=True):
-            size = self.size if self.resize else None
-            values = decode(self.files[row], self.channels, self.convert, size)
-            if values.shape[:2] != self.size:
-                expected = f"{self.size[0]} x {self.size[1]} pixels as in the other pictures (or say size=)"
-                raise data_error(self.files[row], expected, f"{values.shape[0]} x {values.shape[1]}")
-            place.copy_(to_pixels(values).permute(2, 0, 1))
+            place.copy_(to_pixels(self._values(row)).permute(2, 0, 1))
         return batch
+
+    def _values(self, row: int) -> NDArray:
+        """A picture (H, W, C). Two threads may decode the same one at once; either is kept."""
+        if row in self._kept:
+            return self._kept[row]
+        values = decode(self.files[row], self.channels, self.convert, self.size if self.resize else None)
+        if values.shape[:2] != self.size:
+            expected = f"{self.size[0]} x {self.size[1]} pixels as in the other pictures (or say size=)"
+            raise data_error(self.files[row], expected, f"{values.shape[0]} x {values.shape[1]}")
+        if values.dtype == np.uint8 and (row + 1) * values.nbytes <= KEPT_BYTES:
+            self._kept[row] = values
+        return values
 
 
 class _Clipped(io.BufferedReader):

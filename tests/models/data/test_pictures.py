@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import torch
 from PIL import Image
 
 from equikernels.models.data import DataError, load_dataset
+from equikernels.models.data.readers import pictures
+from equikernels.models.engine.batches import read_ahead
 from tests.models.data import samples
 from tests.models.data.samples import everything, numbers, write_picture
 
@@ -200,3 +204,101 @@ def test_wrong_options(options: dict, message: str, tmp_path: Path) -> None:
     samples.write_picture(tmp_path / "a.png", numbers(4, 4))
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path, **options)
+
+
+# -- what is kept --------------------------------------------------------------------------------------------
+
+
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files as they are decoded."""
+    real, names = pictures.decode, []
+
+    def decode(path: Path, *options: Any) -> Any:
+        names.append(path.name)
+        return real(path, *options)
+
+    monkeypatch.setattr(pictures, "decode", decode)
+    return names
+
+
+def folder_of(tmp_path: Path, count: int) -> Path:
+    for number in range(count):
+        write_picture(tmp_path / f"{number}.png", numbers(4, 5, 3, seed=number))
+    return tmp_path
+
+
+def test_pictures_are_decoded_once_and_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = decodings(monkeypatch)
+    dataset = load_dataset(folder_of(tmp_path, 3))
+    first = dataset.fetch(torch.tensor([2, 0, 2]))["image"]
+    assert names == ["2.png", "0.png"]
+    expected = first.clone()
+    # What a batch's owner does to it is none of the next one's business.
+    first.zero_()
+    again = dataset.subset([0, 2]).fetch(torch.tensor([1, 0, 1]))["image"]
+    assert torch.equal(again, expected)
+    assert names == ["2.png", "0.png"]
+    for row in (0, 2):
+        values = numbers(4, 5, 3, seed=row).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(dataset.fetch(torch.tensor([row]))["image"][0].numpy(), values)
+    # Those of another size are kept at theirs; another data set keeps its own.
+    small = load_dataset(tmp_path, size=2)
+    for _ in range(2):
+        assert small.fetch(torch.tensor([0]))["image"].shape == (1, 3, 2, 2)
+    assert names == ["2.png", "0.png", "0.png"]
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0, 0), (59, 0), (60, 1), (179, 2), (180, 3), (1000, 4)])
+def test_as_many_are_kept_as_there_is_room_for(
+    room: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the four has 4 x 5 x 3 bytes."""
+    monkeypatch.setattr(pictures, "KEPT_BYTES", room)
+    dataset = load_dataset(folder_of(tmp_path, 4))
+    expected = everything(dataset)["image"]
+    names = decodings(monkeypatch)
+    assert torch.equal(everything(dataset)["image"], expected)
+    assert names == [f"{number}.png" for number in range(kept, 4)]
+
+
+def test_deep_pictures_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.arange(20, dtype=np.uint16).reshape(4, 5) * 3000).save(tmp_path / "deep.png")
+    names = decodings(monkeypatch)
+    dataset = load_dataset(tmp_path)
+    assert torch.equal(everything(dataset)["image"], everything(dataset)["image"])
+    assert names == ["deep.png"] * 2
+
+
+def test_copies_of_a_data_set_begin_without_what_was_kept(tmp_path: Path) -> None:
+    dataset = load_dataset(folder_of(tmp_path, 3))
+    before = len(pickle.dumps(dataset))
+    expected = everything(dataset)["image"]
+    assert len(pickle.dumps(dataset)) == before
+    assert torch.equal(everything(pickle.loads(pickle.dumps(dataset)))["image"], expected)
+
+
+def test_threads_share_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = decodings(monkeypatch)
+    dataset = load_dataset(folder_of(tmp_path, 6))
+    expected = everything(load_dataset(tmp_path))["image"]
+    names.clear()
+    parts = list(torch.arange(6).repeat(8).split(3))
+    for epoch in range(2):
+        batches = list(read_ahead(dataset, parts, 4))
+        for rows, batch in zip(parts, batches, strict=True):
+            assert torch.equal(batch["image"], expected[rows])
+        if epoch == 0:
+            # In the beginning several may have decoded the same one.
+            assert set(names) == {f"{number}.png" for number in range(6)}
+            names.clear()
+    assert not names
+
+
+def test_a_damaged_picture_is_told_every_time(tmp_path: Path) -> None:
+    dataset = load_dataset(folder_of(tmp_path, 2))
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1\.png: expected a picture"):
+            everything(dataset)

@@ -19,6 +19,7 @@ from equikernels.models.engine.results import (
     Cell,
     Column,
     Experiment,
+    Finished,
     Result,
     complete,
     experiment_main,
@@ -163,6 +164,12 @@ def test_a_run_that_was_interrupted_goes_on_in_its_folder(tmp_path: Path) -> Non
     assert result.numbers["loss"] == found["best"]["loss"]
     assert result.seconds > found["seconds"] > 0
     assert result.processor_seconds > found["processor_seconds"] > 0
+    # What is kept is what the run itself has counted, all of it.
+    counted = json.loads((folder / "metrics.json").read_text())
+    assert result.seconds == counted["seconds"]
+    assert result.processor_seconds == counted["processor_seconds"]
+    assert result.conditions == counted["conditions"]
+    assert result.numbers.keys() == counted["best"].keys() - {"epoch", "step"}
 
 
 def test_a_changed_cell_is_done_again(tmp_path: Path) -> None:
@@ -311,6 +318,58 @@ def test_a_cell_whose_first_run_fails_fails_too(tmp_path: Path) -> None:
     (result,) = complete(experiment, "cpu", **places(tmp_path)).values()
     assert "the loss is not finite" in result.failure
     assert result.seconds == 0
+
+
+def kept(cell: Cell, budget: Any = "cpu", **changes: Any) -> Result:
+    """A result by hand."""
+    base = Result(budget, cell.row, cell.text, {"loss": 0.5}, "", 1.0, "2026-01-01", {})
+    return dataclasses.replace(base, **changes)
+
+
+def test_a_page_sums_times_and_names_every_day_and_device() -> None:
+    """Of four cells one is missing and one failed: it counts among the runs and times, not in the means."""
+    cells = [*CELLS, cell("wide", 1, hidden=9)]
+    fast = {"device": "cpu", "machine": "x", "processes": 1, "threads": 2, "versions": {"torch": "9"}}
+    done = [
+        kept(cells[0], seconds=100.0, processor_seconds=30.0, date="2026-01-03", conditions=fast),
+        kept(
+            cells[1], seconds=6000.0, processor_seconds=69.0, numbers={}, failure="step 3: lost",
+            conditions={**fast, "device": "cuda:0"},
+        ),
+        kept(cells[2], seconds=1100.0, processor_seconds=9000.0, date="2026-01-02", conditions=fast),
+    ]  # fmt: skip
+    experiment = dataclasses.replace(EXPERIMENT, cells={"cpu": cells})
+    page = make_page(experiment, {result.key: result for result in done})
+    assert (
+        "3 of 4 runs, 2.5 h of processor time in 2.0 h together, 2026-01-01 to 2026-01-03; seeds 0, 1" in page
+    )
+    assert "On cpu (x), processes: 1, threads: 2; torch 9. On cuda:0 (x), processes: 1" in page
+    assert page.count("On cpu (x)") == 1
+    assert "| narrow | 0.500 | - | 2 | 99.0 s |" in page
+    assert "| wide | 0.500 | - | 1 | 2.5 h |" in page
+    assert "- narrow: failed, step 3: lost." in page
+    few = dataclasses.replace(EXPERIMENT, cells={"cpu": cells[2:3]})
+    page = make_page(few, {done[2].key: dataclasses.replace(done[2], processor_seconds=5940.0)})
+    assert "1 of 1 runs, 99.0 min of processor time in 18.3 min together, 2026-01-02; seed 0." in page
+
+
+def test_the_first_run_of_a_row_is_that_of_the_first_cell_left() -> None:
+    found = Finished(EXPERIMENT, "cpu", {c: kept(c) for c in CELLS}, Path("runs"))
+    assert found.first() == {"narrow": CELLS[0], "wide": CELLS[2]}
+    assert dataclasses.replace(found, results={c: kept(c) for c in CELLS[1:]}).first()["narrow"] == CELLS[1]
+
+
+def test_a_record_keeps_the_last_of_equal_runs_and_both_budgets(tmp_path: Path) -> None:
+    """One configuration in both budgets are two runs, in folders of their own."""
+    lines = [kept(CELLS[0]), kept(CELLS[0], numbers={"loss": 0.25}), kept(CELLS[0], budget="full")]
+    path = tmp_path / "record.jsonl"
+    path.write_text("".join(json.dumps(dataclasses.asdict(line)) + "\n" for line in lines))
+    assert list(read_record(path).values()) == lines[1:]
+    both = {run_folder(EXPERIMENT, budget, CELLS[0], tmp_path) for budget in ("cpu", "full")}  # type: ignore[arg-type]
+    assert len(both) == 2
+    # A row of another name is another run, whatever else is the same.
+    renamed = dataclasses.replace(CELLS[0], row="other")
+    assert run_folder(EXPERIMENT, "cpu", renamed, tmp_path) not in both
 
 
 def test_numbers_that_are_not_finite_are_printed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,3 +146,33 @@ def test_folders_that_cannot_be_written(pipeline_folder: Path, tmp_path: Path) -
         draw_pictures(None, Drawing("x", "a"), tmp_path / "file", 1)
     with pytest.raises(ConfigurationError, match="count: expected an integer >= 1, got 0"):
         draw_pictures(None, Drawing("x", "a"), tmp_path, 0)
+
+
+def test_a_pipeline_is_asked_for_what_the_drawing_says(tmp_path: Path) -> None:
+    """Size and steps where they are given, and noise that depends on the seed and the number alone."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Asked:
+        def __call__(self, prompt: str, *, generator: torch.Generator, **options: Any) -> Any:
+            asked.append((prompt, options))
+            noise = torch.randint(256, (4, 4, 3), generator=generator, dtype=torch.uint8)
+            return SimpleNamespace(images=[Image.fromarray(noise.numpy())])
+
+    def drawn(folder: str, count: int, **options: Any) -> list[Any]:
+        drawing = Drawing("it", **{"prompt": "a cat", "steps": 7, **options})
+        return [pixels(path) for path in draw_pictures(Asked(), drawing, tmp_path / folder, count)]
+
+    first = drawn("a", 3, size=24)
+    assert asked == [("a cat", {"num_inference_steps": 7, "height": 24, "width": 24})] * 3
+    assert len({tuple(picture) for picture in first}) == 3
+    asked.clear()
+    assert drawn("b", 2, prompt="a dog") == first[:2]
+    assert asked == [("a dog", {"num_inference_steps": 7})] * 2
+    other = drawn("c", 3, seed=1)
+    assert not {tuple(picture) for picture in other} & {tuple(picture) for picture in first}
+    # Any other setting in the folder of a drawing is refused.
+    for name, value in (("prompt", "a dog"), ("steps", 8), ("size", 0), ("seed", 2)):
+        with pytest.raises(ConfigurationError, match=f"was drawn with {name} = "):
+            drawn("a", 3, **{"size": 24, name: value})
+    with pytest.raises(ConfigurationError, match="was drawn with pipeline = 'it', now it is 'else'"):
+        draw_pictures(Asked(), Drawing("else", "a cat", steps=7, size=24), tmp_path / "a", 3)

@@ -130,3 +130,41 @@ def test_table_shows_mean_spread_and_worst_ratio(honest: Honest) -> None:
     assert row[6] == "92.0 ± 2.8"  # standard deviation 0.04 / sqrt(2)
     (strict, *_) = miniature.table_rows(figures.curves(honest[0][:1]), honest[0][:1])
     assert strict[2:5] == ("0.00", "0.00", "exact")
+
+
+def test_measured_numbers_are_the_worst_that_were_found(honest: Honest) -> None:
+    """Of softness 0 alone, certified or measured; of every image that is turned."""
+    results, turns = honest
+    by_hand = [
+        dataclasses.replace(r, certified_max=1e-8, measured_max=5e-7 if r.group == "C_4" else 2e-9)
+        if r.softness == 0
+        else dataclasses.replace(r, certified_max=3.0, measured_max=2.0, tightness=tightness)
+        for r, tightness in zip(results, (None, 0.25, None, 0.75), strict=True)
+    ]
+    found = [claim.measured for claim in miniature.claims(by_hand, turns)]
+    assert found[0] == f"worst ratio 0.75 over {sum(r.checks for r in results)} checks"
+    assert found[1] == "certificates of 4 models"
+    assert found[2] == "largest change of the logits 5e-07, certified or measured"
+    other = [dataclasses.replace(r, certified_max=4e-6) if r.softness == 0 else r for r in by_hand]
+    assert "logits 4e-06," in miniature.claims(other, turns)[2].measured
+    # One image that does not return is enough, and where it was on the way does not matter.
+    spectral = turns.spectral.clone()
+    spectral[3] = 0
+    assert words(results, dataclasses.replace(turns, spectral=spectral))[3] == "holds"
+    spectral[-1, 7] *= 1.5
+    claim = miniature.claims(results, dataclasses.replace(turns, spectral=spectral))[3]
+    assert (claim.verdict, claim.measured) == ("FAILS", "largest relative error 5e-01")
+
+
+def test_every_cell_of_the_table_is_its_own_number(honest: Honest) -> None:
+    pair = [
+        dataclasses.replace(
+            honest[0][1], seed=seed, certified_relative=4 + seed, measured_relative=2 + seed, tightness=ratio,
+            unchanged_predictions=0.25, accuracy_upright=0.75, accuracy_rotated=0.5,
+        )
+        for seed, ratio in ((0, 0.25), (1, 0.125))
+    ]  # fmt: skip
+    (row,) = miniature.table_rows(figures.curves(pair), pair)
+    assert row == (
+        "C_4", "1", "4.50 ± 0.71", "2.50 ± 0.71", "0.25", "25.0 ± 0.0", "75.0 ± 0.0", "50.0 ± 0.0",
+    )  # fmt: skip

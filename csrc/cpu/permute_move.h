@@ -14,6 +14,7 @@ namespace {
 typedef equikernels::PermuteBox Box;
 
 constexpr int64_t kLine = 64;  // bytes that memory is read and written in
+constexpr int64_t kSmallPlane = 1 << 14;  // bytes that a first-level cache holds twice
 
 // --- transposes -------------------------------------------------------------------------------------------------
 
@@ -53,11 +54,20 @@ inline void transpose_blocks(T* to, int64_t rows_to, const T* from, int64_t colu
 template <class T, bool backwards>
 inline void transpose_squares(T* to, int64_t rows_to, const T* from, int64_t columns_from, int64_t rows,
                               int64_t columns) {
-  for (int64_t i = 0; i < rows; i += kSquare<T>) {
+  const auto square = [&](int64_t i, int64_t j) {
+    transpose_square<T, backwards>(to + i * rows_to + j, rows_to, from + (backwards ? -i : i) + j * columns_from,
+                                   columns_from);
+  };
+  if (rows * columns * int64_t(sizeof(T)) <= kSmallPlane) {
+    // The input in the order of its lines.
     for (int64_t j = 0; j < columns; j += kSquare<T>) {
-      transpose_square<T, backwards>(to + i * rows_to + j, rows_to, from + (backwards ? -i : i) + j * columns_from,
-                                     columns_from);
+      for (int64_t i = 0; i < rows; i += kSquare<T>) square(i, j);
     }
+    return;
+  }
+  // The output in the order of its lines: far apart, more of them than a first-level cache holds would be open.
+  for (int64_t i = 0; i < rows; i += kSquare<T>) {
+    for (int64_t j = 0; j < columns; j += kSquare<T>) square(i, j);
   }
 }
 #endif

@@ -55,8 +55,8 @@ def rot90(z: Tensor, k: Tensor | int, *, backend: str | None = None) -> Tensor:
     [[[[2, 5], [1, 4], [0, 3]]], [[[3, 0], [4, 1], [5, 2]]]]
     """
     _check_arrays(z, "(N, C, H, W)", 4)
-    _check_elements(z, k, "k")
-    return _permute("rot90", "turns", z, k, "k", _swaps(z, k, "k"), backend)
+    elements = _elements(z, k, "k", "turns")
+    return _permute("rot90", "turns", z, elements, "k", _swaps(z, k, "k"), backend)
 
 
 def dihedral_rotate(z: Tensor, g: Tensor | int, *, backend: str | None = None) -> Tensor:
@@ -87,8 +87,8 @@ def dihedral_rotate(z: Tensor, g: Tensor | int, *, backend: str | None = None) -
     ([[[[1, 0], [3, 2]]]], [[[[0, 2], [1, 3]]]])
     """
     _check_arrays(z, "(N, C, H, W)", 4)
-    _check_elements(z, g, "g")
-    return _permute("dihedral_rotate", "square", z, g, "g", _swaps(z, g, "g"), backend)
+    elements = _elements(z, g, "g", "square")
+    return _permute("dihedral_rotate", "square", z, elements, "g", _swaps(z, g, "g"), backend)
 
 
 def cube_rotate(z: Tensor, g: Tensor | int, *, backend: str | None = None) -> Tensor:
@@ -120,19 +120,18 @@ def cube_rotate(z: Tensor, g: Tensor | int, *, backend: str | None = None) -> Te
     True
     """
     _check_arrays(z, "(N, C, D, H, W)", 5)
-    _check_elements(z, g, "g")
+    elements = _elements(z, g, "g", "cube")
     depth, height, width = z.shape[2:]
     if depth != height or height != width:
         raise ValueError(f"z: expected cubes, D = H = W, got {depth} x {height} x {width}")
-    return _permute("cube_rotate", "cube", z, g, "g", False, backend)
+    return _permute("cube_rotate", "cube", z, elements, "g", False, backend)
 
 
 def _permute(
-    operation: str, kind: str, z: Tensor, g: Tensor | int, name: str, swapped: bool, backend: str | None
+    operation: str, kind: str, z: Tensor, elements: Tensor, name: str, swapped: bool, backend: str | None
 ) -> Tensor:
     # The short way to the usual device: naming one takes longer than any other step on the way to a kernel.
     chosen = backends.choose(operation, "cpu" if z.is_cpu else z.device.type, backend)
-    elements = _elements(z, g, name, kind)
     if chosen != "reference":
         return permute(z, elements, kind, False, swapped, chosen)
     if kind != "turns" and elements.device.type == "cpu" and _readable(elements):
@@ -149,32 +148,29 @@ def _check_arrays(z: Tensor, expected: str, dimensions: int) -> None:
         raise ValueError(f"z: expected {dimensions} dimensions {expected}, got {z.dim()}: {tuple(z.shape)}")
 
 
-def _check_elements(z: Tensor, g: Tensor | int, name: str) -> None:
+def _elements(z: Tensor, g: Tensor | int, name: str, kind: str) -> Tensor:
+    """The elements, checked, as int64 (N,)."""
     if not isinstance(g, Tensor):
         if isinstance(g, bool) or not isinstance(g, numbers.Integral):
             raise TypeError(f"{name}: expected a tensor or an integer, got {type(g).__name__}")
-        return
-    if g.dtype not in INTEGERS:
-        raise TypeError(f"{name}: expected an integer dtype, got {g.dtype}")
-    if g.device != z.device:
-        raise ValueError(f"{name}: expected on the device of z, {z.device}, got {g.device}")
-    if g.dim() != 0 and (g.dim() != 1 or g.shape[0] != z.shape[0]):
-        raise ValueError(
-            f"{name}: expected shape ({z.shape[0]},), one element per sample, got {tuple(g.shape)}"
-        )
-
-
-def _elements(z: Tensor, g: Tensor | int, name: str, kind: str) -> Tensor:
-    """The elements as int64 (N,)."""
-    if not isinstance(g, Tensor):
         count = len(TABLES[kind])
         # Any number of turns is one, however large the integer.
         g = int(g) % count if kind == "turns" else int(g)
         if not 0 <= g < count:
             raise ValueError(f"{name}: expected elements 0 .. {count - 1}, got {g}")
         return torch.full((z.shape[0],), g, dtype=torch.int64, device=z.device)
-    g = g.expand(z.shape[0]) if g.dim() == 0 else g
-    return g if g.dtype == torch.int64 else g.to(torch.int64)
+    dtype, dimensions = g.dtype, g.dim()
+    if dtype not in INTEGERS:
+        raise TypeError(f"{name}: expected an integer dtype, got {dtype}")
+    if g.device != z.device:
+        raise ValueError(f"{name}: expected on the device of z, {z.device}, got {g.device}")
+    if dimensions == 0:
+        g = g.expand(z.shape[0])
+    elif dimensions != 1 or g.shape[0] != z.shape[0]:
+        raise ValueError(
+            f"{name}: expected shape ({z.shape[0]},), one element per sample, got {tuple(g.shape)}"
+        )
+    return g if dtype == torch.int64 else g.to(torch.int64)
 
 
 def _readable(g: Tensor) -> bool:

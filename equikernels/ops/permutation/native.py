@@ -29,7 +29,9 @@ _ADDRESSES = {key: (numbers.ctypes.data, len(numbers)) for key, numbers in _NUMB
 
 def permute(z: Tensor, g: Tensor, kind: str, inverse: bool, swapped: bool) -> Tensor:
     """Move every sample by its element, or by the element's inverse."""
-    z, g = addressable(z), addressable(g)
+    z = addressable(z)
+    # Integers are neither negated nor conjugated lazily.
+    g = addressable(g) if g._is_zerotensor() else g
     out = torch.empty(output_shape(z, swapped), dtype=z.dtype) if swapped else result_like(z)
     native.permute(
         z.element_size(), torch.get_num_threads(), z.shape, z.stride(), z.data_ptr(),

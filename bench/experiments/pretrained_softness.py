@@ -81,16 +81,21 @@ def load_images(source: str, count: int, size: int) -> Tensor:
     return dataset.fetch(torch.arange(min(count, len(dataset))))["image"].double()
 
 
-def normalization(source: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels (3, 1, 1) as the source says, or those of ImageNet."""
+def normalization(source: str) -> tuple[Tensor, Tensor, str]:
+    """Mean and deviation of pixels (3, 1, 1), and whose they are: ImageNet's where the source says none."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
         says, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except OSError:
         says = {}
-    mean, deviation = says.get("image_mean", MEAN), says.get("image_std", DEVIATION)
-    return tuple(torch.tensor(x, dtype=torch.float64).view(3, 1, 1) for x in (mean, deviation))  # type: ignore[return-value]
+    if "image_mean" in says and "image_std" in says:
+        return _by_channel(says["image_mean"]), _by_channel(says["image_std"]), "the source"
+    return _by_channel(MEAN), _by_channel(DEVIATION), "ImageNet, for the source says none"
+
+
+def _by_channel(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64).view(3, 1, 1)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -105,8 +110,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def make_page(rows: Sequence[Row], source: str, images: str, count: int, size: int) -> str:
-    """The page as Markdown."""
+def make_page(rows: Sequence[Row], source: str, images: str, shape: tuple[int, ...], normalized: str) -> str:
+    """The page as Markdown, for images of this shape with the mean and deviation of `normalized`."""
     versions = ", ".join(
         f"{n} {importlib.metadata.version(n)}" for n in ("equikernels", "torch", "transformers")
     )
@@ -116,7 +121,8 @@ def make_page(rows: Sequence[Row], source: str, images: str, count: int, size: i
             [
                 f"# {source}, softened",
                 f"`{COMMAND} {source}`, {datetime.date.today().isoformat()}; {versions}.",
-                f"{count} images of {images}, {size} pixels along each side. Errors are means over images "
+                f"{shape[0]} images of {images}, {shape[-1]} pixels along each side, normalized by the mean "
+                f"and deviation of {normalized}. Errors are means over images "
                 "and the three turns of C_4 of |g f(x) - f(g x)| / |f(x)|; the last column is "
                 "|f_s(x) - f(x)| / |f(x)|, f_s the model at softness s and f the plain one. Nothing was "
                 "trained.",
@@ -142,12 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--{name}: expected an integer >= 1, got {getattr(options, name)}")
     try:
         pictures = load_images(options.images, options.count, options.size)
-        mean, deviation = normalization(options.source)
+        mean, deviation, whose = normalization(options.source)
         rows = []
         for row in sweep(options.source, (pictures - mean) / deviation, LEVELS, options.symmetric):
             rows.append(row)
             print(f"softness {row.softness:g}: done", file=sys.stderr, flush=True)
-        page = make_page(rows, options.source, options.images, len(pictures), options.size)
+        page = make_page(rows, options.source, options.images, tuple(pictures.shape), whose)
         print(page)
         if options.page is not None:
             write_text(options.page, page)

@@ -65,7 +65,8 @@ def test_pixels_are_normalized_as_the_source_says(trained: Path) -> None:
         "image_std": [1, 2, 4],
     }
     (trained / "preprocessor_config.json").write_text(json.dumps(says))
-    mean, deviation = normalization(str(trained))
+    mean, deviation, whose = normalization(str(trained))
+    assert whose == "the source"
     assert mean.flatten().tolist() == [0.1, 0.2, 0.3]
     assert deviation.shape == (3, 1, 1)
     assert deviation.flatten().tolist() == [1, 2, 4]
@@ -81,6 +82,7 @@ def test_the_command_writes_its_page(
     assert text.strip() == capsys.readouterr().out.strip()
     assert "| 0 | 0 | 0 | " in text
     assert "2 images of photographs, 32 pixels" in text
+    assert "deviation of ImageNet, for the source says none." in text
     assert "Limited by: nothing known." in text
 
 
